@@ -1,0 +1,114 @@
+#include "cli.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+int cli_fail(const kvot_error *error) {
+    cli_progress_end();
+    fprintf(stderr, "kvot: %s\n", error->text);
+    switch (error->status) {
+    case KVOT_E_ARGUMENT:
+        return EXIT_USAGE;
+    case KVOT_E_UNKNOWN:
+    case KVOT_E_DAMAGED:
+    case KVOT_E_UNSUPPORTED:
+        return EXIT_BAD_FILE;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+double cli_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+const char *cli_bytes(uint64_t bytes) {
+    static char buffers[4][24];
+    static int next;
+    static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB", "PB"};
+    char *text = buffers[next++ % 4];
+    double value = (double)bytes;
+    int unit = 0;
+    while (value >= 999.95 && unit < 5) {
+        value /= 1000;
+        unit++;
+    }
+    snprintf(text, sizeof buffers[0], unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    return text;
+}
+
+char *cli_replace_suffix(const char *path, const char *suffix, const char *with) {
+    size_t n = strlen(path), cut = strlen(suffix);
+    if (n <= cut || strcmp(path + n - cut, suffix) != 0)
+        return NULL;
+    char *text = malloc(n - cut + strlen(with) + 1);
+    if (text) {
+        memcpy(text, path, n - cut);
+        strcpy(text + n - cut, with);
+    }
+    return text;
+}
+
+static volatile sig_atomic_t interrupted;
+static double started, shown;
+static const char *showing; /* NULL: no terminal, or asked to be quiet */
+
+static void interrupt(int signal) {
+    (void)signal;
+    interrupted = 1;
+}
+
+static bool progress(void *user, uint64_t done, uint64_t total) {
+    (void)user;
+    double now = cli_now();
+    if (showing && now - shown >= 0.1 && now - started >= 0.3) {
+        enum { WIDTH = 30 };
+        char bar[WIDTH + 1] = {0};
+        double share = total ? (double)done / (double)total : 1;
+        memset(bar, ' ', WIDTH);
+        memset(bar, '#', (size_t)(share * WIDTH));
+        fprintf(stderr, "\r%s [%s] %3.0f %%  %s/s ", showing, bar, 100 * share,
+                cli_bytes((uint64_t)((double)done / (now - started))));
+        shown = now;
+    }
+    return interrupted;
+}
+
+void cli_progress_start(const cli_options *options, kvot_run *run, const char *verb) {
+    struct sigaction action = {.sa_handler = interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    *run = options->run;
+    run->progress = progress;
+    started = cli_now();
+    shown = 0;
+    showing = !options->quiet && isatty(STDERR_FILENO) ? verb : NULL;
+}
+
+void cli_progress_end(void) {
+    if (showing && shown > 0)
+        fputs("\r\x1b[K", stderr);
+    showing = NULL;
+}
+
+json_t *cli_real(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+int cli_print_json(json_t *value) {
+    int result = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(value);
+    if (result != 0 || fputc('\n', stdout) == EOF || fflush(stdout) != 0) {
+        fputs("kvot: standard output: cannot write\n", stderr);
+        return EXIT_FAILED;
+    }
+    return EXIT_DONE;
+}

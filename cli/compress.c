@@ -1,0 +1,48 @@
+#include "cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int run(const cli_options *options) {
+    const char *input = options->files[0], *output = options->output;
+    char *named = NULL;
+    if (!output && strcmp(input, "-") == 0)
+        output = "-";
+    if (!output)
+        output = named = cli_replace_suffix(input, "", ".kvot");
+    if (options->json && strcmp(output, "-") == 0)
+        return cli_usage(&command_compress, "--json and the result cannot both go to standard output");
+    kvot_run how;
+    kvot_sizes sizes;
+    kvot_error error;
+    cli_progress_start(options, &how, "compress");
+    double start = cli_now();
+    if (kvot_compress(input, output, &options->compress, &how, &sizes, &error) != KVOT_OK) {
+        free(named);
+        return cli_fail(&error);
+    }
+    cli_progress_end();
+    double seconds = cli_now() - start, ratio = (double)sizes.original_bytes / (double)sizes.stored_bytes;
+    int exit_code = EXIT_DONE;
+    if (options->json)
+        exit_code = cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f, s:f}", "input", input, "output", output,
+                                             "original_bytes", (json_int_t)sizes.original_bytes, "stored_bytes",
+                                             (json_int_t)sizes.stored_bytes, "ratio", ratio, "seconds", seconds));
+    else if (!options->quiet)
+        fprintf(stderr, "%s: %s -> %s, %.2f times smaller, %.2f s\n", output, cli_bytes(sizes.original_bytes),
+                cli_bytes(sizes.stored_bytes), ratio, seconds);
+    free(named);
+    return exit_code;
+}
+
+const cli_command command_compress = {
+    .name = "compress",
+    .synopsis = "[OPTIONS] IN",
+    .summary = "make an engine's cache file small",
+    .help = "Compresses the KV cache file IN to IN.kvot. IN is a session, sequence or slot file of llama.cpp.\n"
+            "K and V of type f32, f16 and bf16 are quantized; all else is kept without loss.\n",
+    .options = "ofCBGOMTjq",
+    .files = 1,
+    .run = run,
+};

@@ -1,0 +1,41 @@
+#include "cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const cli_command *const commands[] = {&command_compress, &command_restore, &command_inspect,
+                                              &command_verify,   &command_diff,    NULL};
+
+static void help(void) {
+    puts("kvot makes the prefix KV caches that LLM engines save small, and gives them back.\n\n"
+         "Usage: kvot COMMAND [OPTIONS] FILE...\n\nCommands:");
+    for (const cli_command *const *command = commands; *command; command++)
+        printf("  %-10s %s\n", (*command)->name, (*command)->summary);
+    puts("\nkvot COMMAND --help tells more. - is standard input or output.\n"
+         "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not a file that is known, or a damaged one.");
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error like any other */
+    if (argc < 2) {
+        help();
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        help();
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("kvot %s\n", kvot_version());
+        return EXIT_DONE;
+    }
+    for (const cli_command *const *command = commands; *command; command++) {
+        cli_options options;
+        int exit_code;
+        if (strcmp(argv[1], (*command)->name) != 0)
+            continue;
+        return cli_parse(*command, argc - 1, argv + 1, &options, &exit_code) ? (*command)->run(&options) : exit_code;
+    }
+    return cli_usage(NULL, "there is no command %s", argv[1]);
+}

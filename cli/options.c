@@ -1,0 +1,167 @@
+#include "cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct option_help {
+    char letter; /* long options without a short form have a capital that getopt never sees */
+    const char *name;
+    const char *value; /* NULL: takes none */
+    const char *help;
+    bool short_form;
+} option_help;
+
+static const option_help table[] = {
+    {'o', "output", "OUT", "write there; - is standard output", true},
+    {'f', "force", NULL, "replace a file that exists", true},
+    {'C', "codec", "CODEC", "ott (outlier tokens exact, the rest quantized; default) or lossless", false},
+    {'B', "bits", "N", "ott: bits a value, 2, 3, 4 or 8 (default 4)", false},
+    {'G', "group", "N", "ott: values that share a scale, 32, 64 or 128 (default 64)", false},
+    {'O', "outliers", "auto|N",
+     "ott: exact rows; auto chooses inside each chunk (default), N keeps that many of each layer and head", false},
+    {'M', "model", "FILE.gguf", "the model that made the cache: its KV heads and identity", false},
+    {'A', "against", "ORIGINAL", "also prove that a restore gives this file", false},
+    {'T', "threads", "N", "threads (default: one for each processor)", true},
+    {'j', "json", NULL, "print the result as JSON on standard output", false},
+    {'q', "quiet", NULL, "print errors only", true},
+    {'h', "help", NULL, "print this", true},
+};
+enum { N_OPTIONS = sizeof table / sizeof *table };
+
+static bool takes(const cli_command *command, const option_help *option) {
+    return option->letter == 'h' || strchr(command->options, option->letter) != NULL;
+}
+
+void cli_help(const cli_command *command) {
+    printf("Usage: kvot %s %s\n\n%s\nOptions:\n", command->name, command->synopsis, command->help);
+    for (int i = 0; i < N_OPTIONS; i++) {
+        const option_help *option = &table[i];
+        if (!takes(command, option))
+            continue;
+        char left[40];
+        int n = option->short_form ? snprintf(left, sizeof left, "-%c, --%s", option->letter, option->name)
+                                   : snprintf(left, sizeof left, "    --%s", option->name);
+        if (option->value)
+            snprintf(left + n, sizeof left - (size_t)n, " %s", option->value);
+        printf("  %-24s %s\n", left, option->help);
+    }
+}
+
+int cli_usage(const cli_command *command, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("kvot: ", stderr);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    if (command)
+        fprintf(stderr, "\nUsage: kvot %s %s (kvot %s --help tells more)\n", command->name, command->synopsis,
+                command->name);
+    else
+        fputs("\nkvot --help lists the commands\n", stderr);
+    return EXIT_USAGE;
+}
+
+static bool parse_number(const char *text, long low, long high, long *value) {
+    char *end;
+    errno = 0;
+    *value = strtol(text, &end, 10);
+    return errno == 0 && end != text && *end == 0 && *value >= low && *value <= high;
+}
+
+/* Takes one option's value. Returns what is wrong with it, or NULL. */
+static const char *take(cli_options *options, char letter, const char *value) {
+    long number;
+    switch (letter) {
+    case 'o':
+        options->output = value;
+        return NULL;
+    case 'f':
+        options->run.overwrite = true;
+        return NULL;
+    case 'C':
+        if (strcmp(value, "ott") != 0 && strcmp(value, "lossless") != 0)
+            return "must be ott or lossless";
+        options->compress.codec = *value == 'o' ? KVOT_OTT : KVOT_LOSSLESS;
+        return NULL;
+    case 'B':
+        if (!parse_number(value, 2, 8, &number) || (number > 4 && number < 8))
+            return "must be 2, 3, 4 or 8";
+        options->compress.bits = (unsigned)number;
+        return NULL;
+    case 'G':
+        if (!parse_number(value, 32, 128, &number) || (number != 32 && number != 64 && number != 128))
+            return "must be 32, 64 or 128";
+        options->compress.group = (unsigned)number;
+        return NULL;
+    case 'O':
+        if (strcmp(value, "auto") == 0)
+            number = KVOT_OUTLIERS_AUTO;
+        else if (!parse_number(value, 0, KVOT_OUTLIERS_MAX, &number))
+            return "must be auto or a number from 0 to 256";
+        options->compress.outliers = (int)number;
+        return NULL;
+    case 'M':
+        options->compress.model_path = value;
+        return NULL;
+    case 'A':
+        options->against = value;
+        return NULL;
+    case 'T':
+        if (!parse_number(value, 1, 1024, &number))
+            return "must be a number from 1 to 1024";
+        options->run.threads = (unsigned)number;
+        return NULL;
+    case 'j':
+        options->json = true;
+        return NULL;
+    default:
+        options->quiet = true;
+        return NULL;
+    }
+}
+
+bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *options, int *exit_code) {
+    struct option long_options[N_OPTIONS + 1] = {0};
+    char short_options[2 * N_OPTIONS + 2] = ":", *end = short_options + 1;
+    for (int i = 0, n = 0; i < N_OPTIONS; i++) {
+        if (!takes(command, &table[i]))
+            continue;
+        long_options[n++] =
+            (struct option){table[i].name, table[i].value ? required_argument : no_argument, NULL, table[i].letter};
+        if (table[i].short_form)
+            end = stpcpy(end, (char[]){table[i].letter, table[i].value ? ':' : 0, 0});
+    }
+    *options = (cli_options){.compress = kvot_compress_defaults()};
+    opterr = 0;
+    for (int letter; (letter = getopt_long(argc, argv, short_options, long_options, NULL)) != -1;) {
+        if (letter == 'h') {
+            cli_help(command);
+            *exit_code = EXIT_DONE;
+            return false;
+        }
+        if (letter == '?' || letter == ':') {
+            *exit_code = cli_usage(command, letter == ':' ? "%s wants a value" : "there is no option %s",
+                                   argv[optind - 1]);
+            return false;
+        }
+        const char *wrong = take(options, (char)letter, optarg);
+        if (wrong) {
+            *exit_code = cli_usage(command, "'%s' %s", optarg, wrong);
+            return false;
+        }
+    }
+    options->n_files = argc - optind;
+    if (options->n_files != command->files) {
+        *exit_code = cli_usage(command, "%s wants %d file%s, not %d", command->name, command->files,
+                               command->files == 1 ? "" : "s", options->n_files);
+        return false;
+    }
+    for (int i = 0; i < command->files; i++)
+        options->files[i] = argv[optind + i];
+    return true;
+}

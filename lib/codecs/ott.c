@@ -1,0 +1,77 @@
+/* The outlier-token codec: fixed-width codes, and the rows of outlier tokens exact beside them. The arithmetic is in
+ * kernels/, the layout of a stream in format/. */
+#include "codec.h"
+
+#include <string.h>
+
+static uint32_t count_exact(const format_plane *plane, uint32_t n, const uint8_t *exact) {
+    uint32_t count = 0;
+    for (size_t i = 0; exact && i < (size_t)n * plane->heads; i++)
+        count += exact[i];
+    return count;
+}
+
+static kernel_codes codes_of(const format_ott *ott, uint8_t *stream) {
+    return (kernel_codes){.scales = stream + ott->scales,
+                          .minima = stream + ott->minima,
+                          .codes = stream + ott->codes,
+                          .high = stream + ott->high,
+                          .row_code_bytes = ott->row_code_bytes,
+                          .row_high_bytes = ott->row_high_bytes};
+}
+
+static size_t bound(const format_plane *plane, uint32_t n, const uint8_t *exact) {
+    format_ott ott;
+    format_ott_layout(&ott, plane, n, count_exact(plane, n, exact));
+    return ott.bytes;
+}
+
+static kvot_status encode(codec_context *context, const format_plane *plane, const void *rows, uint32_t n,
+                          const uint8_t *exact, uint8_t *stream, size_t *stream_bytes, kvot_error *error) {
+    (void)context;
+    (void)error;
+    format_ott ott;
+    format_ott_layout(&ott, plane, n, count_exact(plane, n, exact));
+    memset(stream, 0, ott.codes);
+    uint16_t *counts = (void *)stream, *row = (void *)(stream + ott.rows_at);
+    uint8_t *values = stream + ott.exact;
+    size_t head_bytes = (size_t)ott.head_dim * ott.elem_bytes;
+    for (uint32_t h = 0; h < plane->heads; h++) {
+        for (uint32_t r = 0; r < n; r++) {
+            if (!exact[(size_t)r * plane->heads + h])
+                continue;
+            counts[h]++;
+            *row++ = (uint16_t)r;
+            memcpy(values, (const uint8_t *)rows + (size_t)r * plane->row_bytes + h * head_bytes, head_bytes);
+            values += head_bytes;
+        }
+    }
+    kernel_chunk chunk = codec_chunk(plane, n);
+    kernel_codes codes = codes_of(&ott, stream);
+    kernels()->quantize(&chunk, rows, exact, &codes);
+    memset(stream + ott.codes + n * ott.row_code_bytes, 0, ott.high - ott.codes - n * ott.row_code_bytes);
+    *stream_bytes = ott.bytes;
+    return KVOT_OK;
+}
+
+static kvot_status decode(codec_context *context, const format_plane *plane, const uint8_t *stream, size_t stream_bytes,
+                          uint32_t n, void *rows, kvot_error *error) {
+    (void)context;
+    format_ott ott;
+    const char *wrong = format_ott_read(&ott, plane, n, stream, stream_bytes);
+    if (wrong)
+        return fail(error, KVOT_E_DAMAGED, "%s", wrong);
+    kernel_chunk chunk = codec_chunk(plane, n);
+    kernel_codes codes = codes_of(&ott, (uint8_t *)stream);
+    kernels()->dequantize(&chunk, &codes, rows);
+    const uint16_t *counts = (const void *)stream, *row = (const void *)(stream + ott.rows_at);
+    const uint8_t *values = stream + ott.exact;
+    size_t head_bytes = (size_t)ott.head_dim * ott.elem_bytes;
+    for (uint32_t h = 0; h < plane->heads; h++) {
+        for (uint32_t i = 0; i < counts[h]; i++, values += head_bytes)
+            memcpy((uint8_t *)rows + (size_t)*row++ * plane->row_bytes + h * head_bytes, values, head_bytes);
+    }
+    return KVOT_OK;
+}
+
+const codec codec_ott = {"ott", FORMAT_STREAM_OTT, bound, encode, decode};

@@ -1,0 +1,329 @@
+/* Compressing: an engine's plan, chunks gathered, a codec, streams laid down. */
+#include "engines/engine.h"
+#include "engines/gguf.h"
+#include "file/reader.h"
+#include "file/writer.h"
+#include "measure.h"
+#include "outliers.h"
+#include "rows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One plane's stream of a chunk, or a verbatim block's. */
+typedef struct encoded {
+    uint8_t *bytes;
+    size_t room;
+    format_stream about; /* all but the offset */
+    measure measure;
+} encoded;
+
+typedef struct compress_slot {
+    run_buffers buffers;
+    encoded *encoded;
+    uint32_t n_encoded;
+    uint8_t *magnitudes, *key_exact, *exact;
+    size_t magnitudes_bytes, key_exact_bytes, exact_bytes;
+} compress_slot;
+
+typedef struct compress_context {
+    const cache *cache;
+    const input *in;
+    const fixed_outliers *fixed; /* NULL: the chunk's own rule */
+    writer *writer;
+    measure *measures; /* of each plane */
+    run_progress *progress;
+} compress_context;
+
+kvot_compress_options kvot_compress_defaults(void) {
+    return (kvot_compress_options){.codec = KVOT_OTT, .bits = 4, .group = 64, .outliers = KVOT_OUTLIERS_AUTO};
+}
+
+static kvot_status check_options(const kvot_compress_options *options, kvot_error *error) {
+    if (options->codec != KVOT_LOSSLESS && options->codec != KVOT_OTT)
+        return fail(error, KVOT_E_ARGUMENT, "there is no such codec");
+    if (options->bits != 2 && options->bits != 3 && options->bits != 4 && options->bits != 8)
+        return fail(error, KVOT_E_ARGUMENT, "bits must be 2, 3, 4 or 8");
+    if (options->group != 32 && options->group != 64 && options->group != 128)
+        return fail(error, KVOT_E_ARGUMENT, "group must be 32, 64 or 128");
+    if (options->outliers < KVOT_OUTLIERS_AUTO || options->outliers > KVOT_OUTLIERS_MAX)
+        return fail(error, KVOT_E_ARGUMENT, "outliers must be auto or 0 to %d", KVOT_OUTLIERS_MAX);
+    return KVOT_OK;
+}
+
+/* Fills in the identity, RoPE and KV heads that the model's file tells. */
+static kvot_status apply_model(plan *plan, const input *in, const gguf *model, const char *path, kvot_error *error) {
+    format_index *about = &plan->about;
+    if (about->architecture[0] && strcmp(about->architecture, model->architecture) != 0)
+        return fail(error, KVOT_E_MODEL, "%s: made by a model of architecture %s, but %s is %s", in->name,
+                    about->architecture, path, model->architecture);
+    memcpy(about->architecture, model->architecture, sizeof about->architecture);
+    memcpy(about->model_digest, model->digest, sizeof about->model_digest);
+    about->rope_base = model->rope_base;
+    about->rope_dims = model->rope_dims;
+    bool any = false, fits = false;
+    for (uint32_t p = 0; p < plan->n_planes; p++) {
+        format_plane *plane = &plan->planes[p];
+        if (plane->kind == FORMAT_STATE)
+            continue;
+        const format_type_info *type = format_type_of(plane->type);
+        uint32_t elems = plane->row_bytes / type->block_bytes * type->block_elems;
+        uint32_t heads = gguf_heads(model, plane->kind == FORMAT_K, elems);
+        any = true;
+        fits |= heads > 0;
+        plane->heads = heads > 0 ? heads : 1;
+        format_plane *keys = plane->kind == FORMAT_V && p > 0 ? plane - 1 : plane;
+        if (keys->layer == plane->layer && keys->rowset == plane->rowset && keys->heads != plane->heads)
+            keys->heads = plane->heads = 1; /* K and V of a token are outliers together */
+    }
+    if (any && !fits)
+        return fail(error, KVOT_E_MODEL, "%s: no layer of %s has K or V of this size", in->name, path);
+    return KVOT_OK;
+}
+
+static kvot_status read_model(plan *plan, const input *in, const char *path, kvot_error *error) {
+    input file;
+    gguf *model = malloc(sizeof *model);
+    if (!model)
+        return fail_memory(error);
+    kvot_status status = input_open(&file, path, error);
+    if (status == KVOT_OK) {
+        status = gguf_read(&file, model, error);
+        input_close(&file);
+    }
+    if (status == KVOT_OK)
+        status = apply_model(plan, in, model, path, error);
+    free(model);
+    return status;
+}
+
+static void set_codecs(plan *plan, const kvot_compress_options *options) {
+    for (uint32_t p = 0; p < plan->n_planes; p++) {
+        format_plane *plane = &plan->planes[p];
+        if (options->codec == KVOT_LOSSLESS || plane->kind == FORMAT_STATE || !codec_can_quantize(plane->type))
+            continue;
+        plane->codec = FORMAT_OTT;
+        plane->bits = (uint8_t)options->bits;
+        plane->group = (uint16_t)options->group;
+    }
+}
+
+/* Encodes `n` rows, decodes them again and measures what was lost. */
+static kvot_status encode(compress_slot *slot, const format_plane *plane, const uint8_t *rows, uint32_t n,
+                          const uint8_t *exact, encoded *out, kvot_error *error) {
+    const codec *codec = codec_of(plane->codec);
+    run_buffers *buffers = &slot->buffers;
+    size_t bytes = (size_t)n * plane->row_bytes, stored = 0;
+    kvot_status status = make_room(&out->bytes, &out->room, codec->bound(plane, n, exact), error);
+    if (status == KVOT_OK)
+        status = codec->encode(&buffers->codec, plane, rows, n, exact, out->bytes, &stored, error);
+    if (status != KVOT_OK)
+        return status;
+    const uint8_t *decoded = rows;
+    out->measure = measure_none();
+    if (plane->codec == FORMAT_OTT) {
+        status = make_room(&buffers->other, &buffers->other_bytes, bytes, error);
+        if (status == KVOT_OK)
+            status = codec->decode(&buffers->codec, plane, out->bytes, stored, n, buffers->other, error);
+        if (status != KVOT_OK)
+            return status;
+        decoded = buffers->other;
+        out->measure = measure_rows(plane->type, rows, decoded, bytes);
+    }
+    out->about = (format_stream){.checksum = format_checksum(out->bytes, stored),
+                                 .decoded_checksum = format_checksum(decoded, bytes),
+                                 .stored_bytes = (uint32_t)stored,
+                                 .decoded_bytes = (uint32_t)bytes,
+                                 .type = codec->stream_type};
+    return KVOT_OK;
+}
+
+static kvot_status encode_verbatim(const compress_context *compress, compress_slot *slot, uint32_t block,
+                                   kvot_error *error) {
+    run_buffers *buffers = &slot->buffers;
+    uint32_t n = cache_verbatim_bytes(compress->cache, block);
+    kvot_status status = make_room(&buffers->rows, &buffers->rows_bytes, n, error);
+    if (status == KVOT_OK)
+        status = cache_gather_verbatim(compress->cache, block, compress->in, buffers->rows, error);
+    return status == KVOT_OK ? encode(slot, &codec_verbatim, buffers->rows, n, NULL, &slot->encoded[0], error) : status;
+}
+
+/* Chooses the outlier tokens of a chunk of `plane`. Those of V are those of K, and what cannot be quantized. */
+static kvot_status choose(const compress_context *compress, compress_slot *slot, cache_job job, uint32_t plane,
+                          kvot_error *error) {
+    const format_plane *about = &compress->cache->tables.planes[plane];
+    uint32_t key_plane = outliers_key_plane(compress->cache, job.unit);
+    size_t n = (size_t)job.chunk->rows * about->heads;
+    kvot_status status = make_room(&slot->magnitudes, &slot->magnitudes_bytes, n * sizeof(float), error);
+    if (status == KVOT_OK)
+        status = make_room(&slot->exact, &slot->exact_bytes, n, error);
+    if (status == KVOT_OK && plane == key_plane)
+        status = make_room(&slot->key_exact, &slot->key_exact_bytes, n, error);
+    if (status != KVOT_OK)
+        return status;
+    float *magnitudes = (float *)slot->magnitudes;
+    kernel_chunk chunk = codec_chunk(about, job.chunk->rows);
+    kernels()->magnitudes(&chunk, slot->buffers.rows, magnitudes);
+    if (plane == key_plane) {
+        outliers_of_keys(compress->fixed, compress->cache, job, magnitudes, slot->exact);
+        memcpy(slot->key_exact, slot->exact, n);
+        return KVOT_OK;
+    }
+    if (key_plane != UINT32_MAX && key_plane < plane && compress->cache->tables.planes[key_plane].heads == about->heads)
+        memcpy(slot->exact, slot->key_exact, n);
+    else
+        memset(slot->exact, 0, n);
+    outliers_add_infinite(magnitudes, n, slot->exact);
+    return KVOT_OK;
+}
+
+static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
+    const compress_context *compress = context;
+    compress_slot *slot = memory;
+    cache_job job = cache_locate(compress->cache, number);
+    uint32_t n_streams = job.verbatim ? 1 : job.unit->n_planes;
+    if (n_streams > slot->n_encoded) {
+        encoded *more = realloc(slot->encoded, n_streams * sizeof *more);
+        if (!more)
+            return fail_memory(error);
+        memset(more + slot->n_encoded, 0, (n_streams - slot->n_encoded) * sizeof *more);
+        slot->encoded = more;
+        slot->n_encoded = n_streams;
+    }
+    if (job.verbatim)
+        return encode_verbatim(compress, slot, job.block, error);
+    kvot_status status = KVOT_OK;
+    for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++) {
+        uint32_t p = job.unit->first_plane + i;
+        const format_plane *plane = &compress->cache->tables.planes[p];
+        run_buffers *buffers = &slot->buffers;
+        status = make_room(&buffers->rows, &buffers->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
+        if (status == KVOT_OK)
+            status = cache_gather(compress->cache, p, job.chunk, compress->in, buffers->rows, error);
+        if (status == KVOT_OK && plane->codec == FORMAT_OTT)
+            status = choose(compress, slot, job, p, error);
+        if (status == KVOT_OK)
+            status = encode(slot, plane, buffers->rows, job.chunk->rows, slot->exact, &slot->encoded[i], error);
+    }
+    return status;
+}
+
+static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
+    compress_context *compress = context;
+    compress_slot *slot = memory;
+    cache_job job = cache_locate(compress->cache, number);
+    format_stream *streams = (format_stream *)compress->cache->tables.streams;
+    kvot_status status = KVOT_OK;
+    for (uint32_t i = 0; i < (job.verbatim ? 1 : job.unit->n_planes) && status == KVOT_OK; i++) {
+        uint32_t p = job.verbatim ? 0 : job.unit->first_plane + i;
+        uint32_t stream = job.verbatim ? job.block : cache_stream(compress->cache, p, job.chunk);
+        encoded *encoded = &slot->encoded[i];
+        streams[stream] = encoded->about;
+        status = writer_stream(compress->writer, encoded->bytes, encoded->about.stored_bytes, &streams[stream].offset,
+                               error);
+        if (!job.verbatim)
+            measure_add(&compress->measures[p], &encoded->measure);
+    }
+    return status == KVOT_OK ? run_progress_add(compress->progress, run_job_bytes(compress->cache, job), error)
+                             : status;
+}
+
+static void drop(void *memory) {
+    compress_slot *slot = memory;
+    run_buffers_free(&slot->buffers);
+    for (uint32_t i = 0; i < slot->n_encoded; i++)
+        free(slot->encoded[i].bytes);
+    free(slot->encoded);
+    free(slot->magnitudes);
+    free(slot->key_exact);
+    free(slot->exact);
+}
+
+/* Writes the cache's streams and index. */
+static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kvot_error *error) {
+    const cache *cache = compress->cache;
+    pool_jobs jobs = {.count = cache->n_jobs,
+                      .threads = compress->progress->run->threads,
+                      .slot_bytes = sizeof(compress_slot),
+                      .context = compress,
+                      .work = work,
+                      .done = done,
+                      .drop = drop};
+    kvot_status status = pool_run(&jobs, error);
+    if (status != KVOT_OK)
+        return status;
+    format_plane *planes = (format_plane *)cache->tables.planes;
+    for (uint32_t p = 0; p < cache->tables.index->n_planes; p++) {
+        planes[p].squared_error = compress->measures[p].squared_error;
+        planes[p].squared_sum = compress->measures[p].squared_sum;
+        planes[p].max_error = compress->measures[p].max_error;
+    }
+    uint64_t bytes = format_index_bytes(cache->tables.index, UINT64_MAX);
+    status = writer_finish(compress->writer, cache->tables.index, bytes, error);
+    *sizes = (kvot_sizes){cache->tables.index->source_bytes, compress->writer->offset};
+    return status;
+}
+
+static kvot_status compress_input(const input *in, const char *output_path, const kvot_compress_options *options,
+                                  const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
+    plan plan = {0};
+    cache cache = {0};
+    fixed_outliers fixed = {0};
+    writer writer = {0};
+    output out = {.fd = -1, .stream = -1};
+    measure *measures = NULL;
+    if (reader_probe(in))
+        return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
+    kvot_status status = engine_read(in, &plan, error);
+    if (status == KVOT_OK && options->model_path)
+        status = read_model(&plan, in, options->model_path, error);
+    if (status != KVOT_OK)
+        goto end;
+    set_codecs(&plan, options);
+    if ((status = rows_to_cache(&plan, in, &cache, error)) != KVOT_OK)
+        goto end;
+    plan_free(&plan);
+    bool fix = options->codec == KVOT_OTT && options->outliers >= 0;
+    run_progress progress = run_progress_start(run, &cache, fix && options->outliers > 0 ? 2 : 1);
+    if ((status = output_open(&out, output_path, run->overwrite, false, error)) != KVOT_OK)
+        goto end;
+    if (fix &&
+        (status = fixed_outliers_find(&fixed, (uint32_t)options->outliers, &cache, in, &progress, error)) != KVOT_OK)
+        goto end;
+    measures = calloc((size_t)cache.tables.index->n_planes + 1, sizeof *measures);
+    if (!measures) {
+        status = fail_memory(error);
+        goto end;
+    }
+    compress_context compress = {&cache, in, fix ? &fixed : NULL, &writer, measures, &progress};
+    if ((status = writer_open(&writer, &out, error)) == KVOT_OK &&
+        (status = write_cache(&compress, sizes, error)) == KVOT_OK)
+        status = output_commit(&out, error);
+end:
+    free(measures);
+    writer_close(&writer);
+    output_close(&out);
+    fixed_outliers_free(&fixed);
+    cache_free(&cache);
+    plan_free(&plan);
+    return status;
+}
+
+kvot_status kvot_compress(const char *input_path, const char *output_path, const kvot_compress_options *options,
+                          const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
+    kvot_compress_options defaults = kvot_compress_defaults();
+    kvot_run plain = {0};
+    kvot_sizes unused;
+    options = options ? options : &defaults;
+    run = run ? run : &plain;
+    sizes = sizes ? sizes : &unused;
+    input in;
+    kvot_status status = check_options(options, error);
+    if (status == KVOT_OK)
+        status = input_open(&in, input_path, error);
+    if (status != KVOT_OK)
+        return status;
+    status = compress_input(&in, output_path, options, run, sizes, error);
+    input_close(&in);
+    return status;
+}

@@ -1,0 +1,22 @@
+/* Engines: who wrote a file, and what is in it. Each is a struct in one table.
+ *
+ * A plan replays the source: verbatim bytes and planes in the order of the file. So writing a file back needs no code
+ * of the engine's own. */
+#ifndef KVOT_ENGINE_H
+#define KVOT_ENGINE_H
+
+#include "../io/io.h"
+#include "../plan.h"
+
+typedef struct engine {
+    const char *name;
+    /* True if the first bytes are this engine's. Never guesses. */
+    bool (*probe)(const input *in);
+    /* Fills `plan`, which is empty. KVOT_E_DAMAGED: the engine's file, but cut or changed. */
+    kvot_status (*read)(const input *in, plan *plan, kvot_error *error);
+} engine;
+
+/* Reads the plan of a file that some engine wrote. `plan` is to be given to plan_free, also on failure. */
+kvot_status engine_read(const input *in, plan *plan, kvot_error *error);
+
+#endif

@@ -1,0 +1,101 @@
+#include "reader.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static kvot_status damaged(const input *in, const char *wrong, kvot_error *error) {
+    return fail(error, KVOT_E_DAMAGED, "%s: damaged: %s", in->name, wrong);
+}
+
+bool reader_probe(const input *in) {
+    uint8_t magic[8];
+    return in->bytes >= sizeof magic && input_read(in, 0, magic, sizeof magic, NULL) == KVOT_OK &&
+           memcmp(magic, FORMAT_MAGIC, sizeof magic) == 0;
+}
+
+static kvot_status read_index(reader *reader, const format_footer *footer, kvot_error *error) {
+    const input *in = &reader->in;
+    cache *cache = &reader->cache;
+    cache->owned = malloc(footer->index_bytes);
+    if (!cache->owned)
+        return fail_memory(error);
+    kvot_status status = input_read(in, footer->index_offset, cache->owned, footer->index_bytes, error);
+    if (status != KVOT_OK)
+        return status;
+    if (format_checksum(cache->owned, footer->index_bytes) != footer->index_checksum)
+        return damaged(in, "the index's checksum is wrong", error);
+    const char *wrong = format_index_tables(cache->owned, footer->index_bytes, &cache->tables);
+    if (!wrong)
+        wrong = format_check_index(&cache->tables, footer->index_offset);
+    if (wrong)
+        return damaged(in, wrong, error);
+    status = cache_link_source(cache, in->name, error);
+    return status == KVOT_OK ? cache_link_rows(cache, in->name, error) : status;
+}
+
+kvot_status reader_open(reader *reader, input *in, kvot_error *error) {
+    memset(reader, 0, sizeof *reader);
+    reader->in = *in;
+    *in = (input){.fd = -1};
+    in = &reader->in;
+    format_footer footer;
+    kvot_status status = KVOT_OK;
+    if (in->bytes < sizeof reader->header + sizeof footer)
+        status = damaged(in, "it is too short", error);
+    if (status == KVOT_OK)
+        status = input_read(in, 0, &reader->header, sizeof reader->header, error);
+    if (status == KVOT_OK)
+        status = input_read(in, in->bytes - sizeof footer, &footer, sizeof footer, error);
+    if (status == KVOT_OK) {
+        const char *wrong = format_check_header(&reader->header);
+        if (wrong && reader->header.checksum == format_checksum(&reader->header, offsetof(format_header, checksum)))
+            status = fail(error, KVOT_E_UNSUPPORTED, "%s: %s", in->name, wrong);
+        else if (wrong || (wrong = format_check_footer(&footer, in->bytes)))
+            status = damaged(in, wrong, error);
+    }
+    if (status == KVOT_OK)
+        status = read_index(reader, &footer, error);
+    if (status != KVOT_OK)
+        reader_close(reader);
+    return status;
+}
+
+kvot_status reader_open_path(reader *reader, const char *path, kvot_error *error) {
+    input in;
+    kvot_status status = input_open(&in, path, error);
+    if (status != KVOT_OK)
+        return status;
+    if (reader_probe(&in))
+        return reader_open(reader, &in, error);
+    status = fail(error, KVOT_E_UNKNOWN, "%s: %s", in.name, in.bytes == 0 ? "the file is empty" : "not a .kvot file");
+    input_close(&in);
+    return status;
+}
+
+void reader_close(reader *reader) {
+    cache_free(&reader->cache);
+    input_close(&reader->in);
+}
+
+kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t stream, const format_plane *plane,
+                          uint32_t n, bool check_decoded, uint8_t **buffer, size_t *buffer_bytes, void *rows,
+                          kvot_error *error) {
+    const format_stream *about = &reader->cache.tables.streams[stream];
+    unsigned long long offset = about->offset;
+    kvot_status status = make_room(buffer, buffer_bytes, about->stored_bytes, error);
+    if (status == KVOT_OK)
+        status = input_read(&reader->in, about->offset, *buffer, about->stored_bytes, error);
+    if (status != KVOT_OK)
+        return status;
+    if (format_checksum(*buffer, about->stored_bytes) != about->checksum)
+        return fail(error, KVOT_E_DAMAGED, "%s: damaged: the checksum of the stream at byte %llu is wrong",
+                    reader->in.name, offset);
+    kvot_error detail = {0};
+    status = codec_of(plane->codec)->decode(context, plane, *buffer, about->stored_bytes, n, rows, &detail);
+    if (status != KVOT_OK)
+        return fail(error, status, "%s: %s (stream at byte %llu)", reader->in.name, detail.text, offset);
+    if (check_decoded && format_checksum(rows, about->decoded_bytes) != about->decoded_checksum)
+        return fail(error, KVOT_E_DAMAGED, "%s: the stream at byte %llu decodes to something else than it was made to",
+                    reader->in.name, offset);
+    return KVOT_OK;
+}

@@ -1,0 +1,30 @@
+/* Reads a .kvot file: the index at once, streams one by one. */
+#ifndef KVOT_READER_H
+#define KVOT_READER_H
+
+#include "../cache.h"
+#include "../codecs/codec.h"
+
+typedef struct reader {
+    input in;
+    format_header header;
+    cache cache;
+} reader;
+
+/* True if the input begins as a .kvot file does. */
+bool reader_probe(const input *in);
+
+/* Takes `in` over, also on failure; reader_close is then not needed. */
+kvot_status reader_open(reader *reader, input *in, kvot_error *error);
+
+/* Opens the input too; KVOT_E_UNKNOWN if it is not a .kvot file. */
+kvot_status reader_open_path(reader *reader, const char *path, kvot_error *error);
+void reader_close(reader *reader);
+
+/* Reads stream number `stream`, of `n` rows of `plane`, checks it and decodes it to `rows`. `*buffer` grows as needed.
+ * `check_decoded`: also compares the decoded rows with their checksum. Any thread, each with its own buffer. */
+kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t stream, const format_plane *plane,
+                          uint32_t n, bool check_decoded, uint8_t **buffer, size_t *buffer_bytes, void *rows,
+                          kvot_error *error);
+
+#endif

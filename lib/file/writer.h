@@ -1,0 +1,26 @@
+/* Writes a .kvot file in one pass: header, streams, index, footer. */
+#ifndef KVOT_WRITER_H
+#define KVOT_WRITER_H
+
+#include "../../format/format.h"
+#include "../io/io.h"
+
+typedef struct writer {
+    output *out;
+    uint64_t offset; /* bytes written, those in the buffer included */
+    uint64_t extent; /* where the current extent began */
+    uint8_t *buffer;
+    size_t buffered;
+} writer;
+
+/* `out` must have been opened for appending, and stays the caller's. */
+kvot_status writer_open(writer *writer, output *out, kvot_error *error);
+
+/* Appends a stream, aligned as SPEC.md says, and tells where it went. */
+kvot_status writer_stream(writer *writer, const void *stream, size_t bytes, uint64_t *offset, kvot_error *error);
+
+/* Appends index and footer. */
+kvot_status writer_finish(writer *writer, const void *index, uint64_t bytes, kvot_error *error);
+void writer_close(writer *writer);
+
+#endif

@@ -1,0 +1,175 @@
+/* What is in a file: an engine's or a .kvot. */
+#include "engines/engine.h"
+#include "file/reader.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct kvot_file {
+    reader reader; /* its input is the file, also where it is an engine's */
+    plan plan;     /* of an engine's file */
+    kvot_info info;
+    kvot_plane *planes;
+};
+
+/* Information that both kinds of file have. */
+static kvot_status describe(kvot_file *file, const format_index *about, const format_plane *planes, uint32_t n_planes,
+                            kvot_error *error) {
+    kvot_info *info = &file->info;
+    file->planes = calloc((size_t)n_planes + 1, sizeof *file->planes);
+    if (!file->planes)
+        return fail_memory(error);
+    info->source = about->engine;
+    info->variant = about->variant;
+    info->architecture = about->architecture;
+    info->writer = file->reader.header.writer;
+    memcpy(info->model_digest, about->model_digest, sizeof info->model_digest);
+    info->rope_base = about->rope_base;
+    info->rope_dims = about->rope_dims;
+    info->tokens = about->n_tokens;
+    info->n_planes = n_planes;
+    info->planes = file->planes;
+    for (uint32_t p = 0; p < n_planes; p++) {
+        const format_plane *from = &planes[p];
+        file->planes[p] = (kvot_plane){.section = from->rowset,
+                                       .layer = from->layer,
+                                       .kind = (kvot_kind)from->kind,
+                                       .type = format_type_of(from->type)->name,
+                                       .channel_major = from->layout == FORMAT_CHANNEL_MAJOR,
+                                       .row_bytes = from->row_bytes,
+                                       .heads = from->heads,
+                                       .codec = (kvot_codec)from->codec,
+                                       .bits = from->bits,
+                                       .group = from->group};
+        if (from->codec == FORMAT_OTT)
+            info->codec = KVOT_OTT;
+        if (p == 0 || planes[p - 1].rowset != from->rowset || planes[p - 1].layer != from->layer)
+            info->layers++;
+    }
+    return KVOT_OK;
+}
+
+static kvot_status describe_compressed(kvot_file *file, kvot_error *error) {
+    const cache *cache = &file->reader.cache;
+    const format_tables *tables = &cache->tables;
+    kvot_info *info = &file->info;
+    kvot_status status = describe(file, tables->index, tables->planes, tables->index->n_planes, error);
+    if (status != KVOT_OK)
+        return status;
+    info->compressed = true;
+    info->original_bytes = tables->index->source_bytes;
+    info->stored_bytes = file->reader.in.bytes;
+    info->verbatim_bytes = cache->verbatim_bytes;
+    info->repeated_bytes = info->original_bytes - info->verbatim_bytes;
+    for (uint32_t p = 0; p < tables->index->n_planes; p++) {
+        const format_plane *from = &tables->planes[p];
+        kvot_plane *plane = &file->planes[p];
+        plane->rows = tables->rowsets[from->rowset].n_rows;
+        info->repeated_bytes -= plane->rows * plane->row_bytes;
+        for (uint32_t c = 0; c < tables->rowsets[from->rowset].n_chunks; c++)
+            plane->stored_bytes += tables->streams[cache->first_stream[p] + c].stored_bytes;
+        double elements = (double)plane->rows * (from->row_bytes / format_type_of(from->type)->block_bytes);
+        plane->rms_error = sqrt(from->squared_error / elements);
+        plane->relative_rms_error = from->squared_sum > 0 ? sqrt(from->squared_error / from->squared_sum) : 0;
+        plane->max_abs_error = from->max_error;
+    }
+    return KVOT_OK;
+}
+
+static kvot_status describe_engine_file(kvot_file *file, kvot_error *error) {
+    const plan *plan = &file->plan;
+    kvot_status status = describe(file, &plan->about, plan->planes, plan->n_planes, error);
+    if (status != KVOT_OK)
+        return status;
+    file->info.original_bytes = file->info.stored_bytes = plan->bytes;
+    for (uint32_t i = 0; i < plan->n_segments; i++) {
+        const format_segment *segment = &plan->segments[i];
+        if (segment->plane == FORMAT_VERBATIM)
+            file->info.verbatim_bytes += segment->bytes;
+        else
+            file->planes[segment->plane].rows += plan->views[segment->view].n_cells;
+    }
+    return KVOT_OK;
+}
+
+kvot_status kvot_open(const char *path, kvot_file **result, kvot_error *error) {
+    input in;
+    kvot_file *file = calloc(1, sizeof *file);
+    if (!file)
+        return fail_memory(error);
+    file->reader.in.fd = -1;
+    kvot_status status = input_open(&in, path, error);
+    if (status == KVOT_OK && reader_probe(&in)) {
+        status = reader_open(&file->reader, &in, error);
+        if (status == KVOT_OK)
+            status = describe_compressed(file, error);
+    } else if (status == KVOT_OK) {
+        file->reader.in = in;
+        status = engine_read(&file->reader.in, &file->plan, error);
+        if (status == KVOT_OK)
+            status = describe_engine_file(file, error);
+    }
+    if (status == KVOT_OK)
+        *result = file;
+    else
+        kvot_close(file);
+    return status;
+}
+
+const kvot_info *kvot_file_info(const kvot_file *file) {
+    return &file->info;
+}
+
+/* Reads bytes of the source that are stored verbatim. */
+static kvot_status read_verbatim(kvot_file *file, uint64_t source_offset, void *to, uint64_t n, kvot_error *error) {
+    const reader *reader = &file->reader;
+    const cache *cache = &reader->cache;
+    const cache_verbatim *run = NULL;
+    for (uint32_t i = 0; i < cache->n_verbatim && !run; i++)
+        if (source_offset >= cache->verbatim[i].source_offset &&
+            source_offset - cache->verbatim[i].source_offset < cache->verbatim[i].bytes)
+            run = &cache->verbatim[i];
+    if (!run || n > run->bytes - (source_offset - run->source_offset))
+        return fail(error, KVOT_E_DAMAGED, "%s: damaged: the tokens are not where the index says", reader->in.name);
+    uint64_t at = run->verbatim_offset + (source_offset - run->source_offset);
+    codec_context codec = {0};
+    uint8_t *stream = NULL, *block = malloc(FORMAT_VERBATIM_STEP);
+    size_t stream_bytes = 0;
+    kvot_status status = block ? KVOT_OK : fail_memory(error);
+    while (n > 0 && status == KVOT_OK) {
+        uint32_t number = (uint32_t)(at / FORMAT_VERBATIM_STEP), skip = (uint32_t)(at % FORMAT_VERBATIM_STEP);
+        uint32_t bytes = cache_verbatim_bytes(cache, number);
+        status = reader_decode(reader, &codec, number, &codec_verbatim, bytes, false, &stream, &stream_bytes, block,
+                               error);
+        uint64_t part = bytes - skip < n ? bytes - skip : n;
+        if (status == KVOT_OK)
+            memcpy(to, block + skip, part);
+        to = (uint8_t *)to + part;
+        at += part;
+        n -= part;
+    }
+    codec_context_free(&codec);
+    free(stream);
+    free(block);
+    return status;
+}
+
+kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n, int32_t *ids, kvot_error *error) {
+    const format_index *about = file->info.compressed ? file->reader.cache.tables.index : &file->plan.about;
+    if (first > about->n_tokens || n > about->n_tokens - first)
+        return fail(error, KVOT_E_ARGUMENT, "%s: holds %u tokens", file->reader.in.name, about->n_tokens);
+    uint64_t at = about->tokens_offset + first * sizeof *ids;
+    if (!file->info.compressed)
+        return input_read(&file->reader.in, at, ids, n * sizeof *ids, error);
+    return read_verbatim(file, at, ids, n * sizeof *ids, error);
+}
+
+void kvot_close(kvot_file *file) {
+    if (!file)
+        return;
+    plan_free(&file->plan);
+    reader_close(&file->reader);
+    free(file->planes);
+    free(file);
+}

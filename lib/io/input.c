@@ -1,0 +1,111 @@
+#include "io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { COPY_BYTES = 1 << 18 };
+
+int unnamed_file(void) {
+    const char *directory = getenv("TMPDIR");
+    if (!directory || !*directory)
+        directory = "/tmp";
+    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
+        return fd;
+    /* File systems without O_TMPFILE. */
+    char *name = NULL;
+    if (asprintf(&name, "%s/kvot-XXXXXX", directory) < 0)
+        return -1;
+    fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name);
+    free(name);
+    return fd;
+}
+
+/* Copies all that `from` gives to a file without a name. */
+static kvot_status spool(input *in, int from, kvot_error *error) {
+    char *buffer = malloc(COPY_BYTES);
+    int fd = unnamed_file();
+    kvot_status status = KVOT_OK;
+    if (!buffer)
+        status = fail_memory(error);
+    else if (fd < 0)
+        status = fail_errno(error, in->name, "make a temporary copy ($TMPDIR says where)");
+    in->bytes = 0;
+    while (status == KVOT_OK) {
+        ssize_t n = read(from, buffer, COPY_BYTES);
+        if (n == 0)
+            break;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            status = fail_errno(error, in->name, "read");
+        else if (!write_all(fd, buffer, (size_t)n))
+            status = fail_errno(error, in->name, "make a temporary copy ($TMPDIR says where)");
+        else
+            in->bytes += (uint64_t)n;
+    }
+    free(buffer);
+    in->fd = fd;
+    return status;
+}
+
+kvot_status input_open(input *in, const char *path, kvot_error *error) {
+    bool standard = strcmp(path, "-") == 0;
+    *in = (input){.fd = -1, .name = strdup(standard ? "standard input" : path)};
+    if (!in->name)
+        return fail_memory(error);
+    int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    struct stat about;
+    kvot_status status = KVOT_OK;
+    if (fd < 0 || fstat(fd, &about) < 0)
+        status = fail_errno(error, in->name, "open");
+    else if (S_ISDIR(about.st_mode))
+        status = fail(error, KVOT_E_IO, "%s: is a directory", in->name);
+    else if (S_ISREG(about.st_mode) && !standard) {
+        in->bytes = (uint64_t)about.st_size;
+        in->fd = fd;
+        fd = -1;
+    } else
+        status = spool(in, fd, error);
+    if (fd >= 0 && !standard)
+        close(fd);
+    if (status != KVOT_OK)
+        input_close(in);
+    return status;
+}
+
+void input_close(input *in) {
+    if (in->fd >= 0)
+        close(in->fd);
+    free(in->name);
+    *in = (input){.fd = -1};
+}
+
+kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvot_error *error) {
+    if (offset > in->bytes || n > in->bytes - offset)
+        return fail(error, KVOT_E_DAMAGED, "%s: ends at byte %llu, %zu bytes were expected at %llu", in->name,
+                    (unsigned long long)in->bytes, n, (unsigned long long)offset);
+    if (in->fd < 0) {
+        memcpy(to, in->memory + offset, n);
+        return KVOT_OK;
+    }
+    for (size_t got = 0; got < n;) {
+        ssize_t part = pread(in->fd, (char *)to + got, n - got, (off_t)(offset + got));
+        if (part < 0 && errno == EINTR)
+            continue;
+        if (part < 0)
+            return fail(error, KVOT_E_IO, "%s: cannot read at byte %llu: %s", in->name,
+                        (unsigned long long)(offset + got), strerror(errno));
+        if (part == 0)
+            return fail(error, KVOT_E_IO, "%s: became shorter while it was read", in->name);
+        got += (size_t)part;
+    }
+    return KVOT_OK;
+}

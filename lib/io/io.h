@@ -1,0 +1,57 @@
+/* Files as the library sees them: inputs that are read at any offset, outputs that appear when they are complete. */
+#ifndef KVOT_IO_H
+#define KVOT_IO_H
+
+#include "../error.h"
+
+/* Bytes that are there from the start and never move: a file, or memory (then `fd` is -1). */
+typedef struct input {
+    int fd;
+    const uint8_t *memory;
+    uint64_t bytes;
+    char *name; /* for messages */
+} input;
+
+/* "-" and whatever else cannot seek is first copied to an unnamed temporary file. */
+kvot_status input_open(input *in, const char *path, kvot_error *error);
+void input_close(input *in);
+
+/* Reads exactly `n` bytes; KVOT_E_DAMAGED if the file ends before. Any thread. */
+kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvot_error *error);
+
+/* An output goes to a temporary file beside `path`, which takes the name in output_commit. "-" and what is no regular
+ * file (a device, a pipe) is written to directly, or, when `seekable` is asked for, at output_commit. */
+typedef struct output {
+    int fd;
+    char *name, *path, *temporary;
+    bool overwrite, spooled;
+    int stream; /* where a spooled output goes, else -1 */
+} output;
+
+kvot_status output_open(output *out, const char *path, bool overwrite, bool seekable, kvot_error *error);
+
+/* An output that never gets a name, for output_to_input. `name` is for messages. */
+kvot_status output_open_unnamed(output *out, const char *name, kvot_error *error);
+
+/* Reads what was written: `bytes` bytes of an unnamed output, whose file `in` takes over. */
+kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *error);
+
+/* Writes at the end of what was appended before. Not for seekable outputs. */
+kvot_status output_append(output *out, const void *from, size_t n, kvot_error *error);
+
+/* Writes at `offset`. Seekable outputs only. Any thread. */
+kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error);
+
+/* Makes the output durable and gives it its name. */
+kvot_status output_commit(output *out, kvot_error *error);
+
+/* Frees `out`; what was not committed is gone. */
+void output_close(output *out);
+
+/* A file without a name in $TMPDIR or /tmp. Returns its descriptor, -1 on failure. */
+int unnamed_file(void);
+
+/* Writes all of `n` bytes, requeueing short writes. False on failure, errno set. */
+bool write_all(int fd, const void *from, size_t n);
+
+#endif

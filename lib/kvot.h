@@ -1,0 +1,184 @@
+/* kvot: prefix KV caches, made small and given back.
+ *
+ * All of the library's public interface. Every path may be "-", which is standard input or standard output; an input
+ * that cannot seek is first copied to an unnamed temporary file in $TMPDIR (or /tmp). An output appears under its name
+ * only once it is complete; a call that fails leaves nothing behind.
+ *
+ * Threads: calls may run at the same time on different files. A kvot_file may be read by one thread at a time.
+ * Errors: a call returns KVOT_OK or a status, and, if `error` is not NULL, fills it with one line of detail.
+ * Lengths are in bytes unless a name says otherwise; positions and counts of tokens are plain numbers.
+ */
+#ifndef KVOT_H
+#define KVOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KVOT_VERSION "0.1.0"
+
+#ifndef KVOT_API
+#define KVOT_API
+#endif
+
+/* Numbers are pinned: a released number never changes its meaning. */
+typedef enum kvot_status {
+    KVOT_OK = 0,
+    KVOT_E_ARGUMENT = 1,    /* an option has a value it cannot have */
+    KVOT_E_MEMORY = 2,      /* out of memory */
+    KVOT_E_IO = 3,          /* reading or writing failed */
+    KVOT_E_EXISTS = 4,      /* the output exists and overwriting was not asked for */
+    KVOT_E_UNKNOWN = 5,     /* not a file this library knows */
+    KVOT_E_DAMAGED = 6,     /* a file it knows, but cut or changed */
+    KVOT_E_UNSUPPORTED = 7, /* a file it knows, with something in it that this version cannot read */
+    KVOT_E_MODEL = 8,       /* the model file does not belong to this cache */
+    KVOT_E_DIFFERENT = 9,   /* verify: the restored file is not the original */
+    KVOT_E_CANCELLED = 10   /* the progress function asked to stop */
+} kvot_status;
+
+typedef struct kvot_error {
+    kvot_status status;
+    char text[512]; /* file, offset and what was expected, one line */
+} kvot_error;
+
+/* "KVOT_E_IO" and the like; "unknown status" for other numbers. Static. */
+KVOT_API const char *kvot_status_name(kvot_status status);
+
+/* KVOT_VERSION of the library that runs. Static. */
+KVOT_API const char *kvot_version(void);
+
+typedef enum kvot_codec { KVOT_LOSSLESS = 0, KVOT_OTT = 1 } kvot_codec;
+
+/* Called from the thread that made the call, a few hundred times at the most. Return true to stop: the call then cleans
+ * up and returns KVOT_E_CANCELLED. */
+typedef bool (*kvot_progress)(void *user, uint64_t bytes_done, uint64_t bytes_in_all);
+
+/* How to run. Zeroed is a fine default. The result never depends on it. */
+typedef struct kvot_run {
+    unsigned threads; /* 0: one for each processor */
+    bool overwrite;   /* replace an output that exists */
+    kvot_progress progress;
+    void *user;
+} kvot_run;
+
+#define KVOT_OUTLIERS_AUTO (-1)
+#define KVOT_OUTLIERS_MAX  256
+
+typedef struct kvot_compress_options {
+    kvot_codec codec;
+    unsigned bits;          /* ott: 2, 3, 4 or 8 bits a code */
+    unsigned group;         /* ott: 32, 64 or 128 values share a scale and a minimum */
+    int outliers;           /* ott: exact rows of each layer and KV head. KVOT_OUTLIERS_AUTO: chosen inside each chunk;
+                               0 to KVOT_OUTLIERS_MAX: that many over the whole plane, as in the OTT paper; 0 is KIVI */
+    const char *model_path; /* GGUF of the model that made the cache, or NULL: a row is then one head */
+} kvot_compress_options;
+
+/* ott, 4 bits, groups of 64, outliers chosen inside each chunk, no model. */
+KVOT_API kvot_compress_options kvot_compress_defaults(void);
+
+typedef struct kvot_sizes {
+    uint64_t original_bytes; /* of the engine's file */
+    uint64_t stored_bytes;   /* of the .kvot file */
+} kvot_sizes;
+
+/* Compresses the engine's file `input` to the .kvot file `output`. `options`, `run`, `sizes`, `error` may be NULL.
+ * The same input and options give the same bytes. Memory does not grow with the file's cells, apart from tables of a
+ * few bytes a token. */
+KVOT_API kvot_status kvot_compress(const char *input, const char *output, const kvot_compress_options *options,
+                                   const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
+
+/* Writes the engine's file again from a .kvot file. */
+KVOT_API kvot_status kvot_restore(const char *input, const char *output, const kvot_run *run, kvot_sizes *sizes,
+                                  kvot_error *error);
+
+/* Checks every checksum of a .kvot file and decodes all of it. With `original`, also proves that a restore gives that
+ * file: bit for bit in all that is stored without loss, and with exactly the loss the file records elsewhere. */
+KVOT_API kvot_status kvot_verify(const char *input, const char *original, const kvot_run *run, kvot_error *error);
+
+typedef enum kvot_kind { KVOT_K = 0, KVOT_V = 1, KVOT_STATE = 2 } kvot_kind;
+
+/* One layer's K, V or recurrent state. */
+typedef struct kvot_plane {
+    unsigned section; /* which of the source's caches: an iSWA model has one for global and one for window layers */
+    unsigned layer;   /* ordinal inside the section */
+    kvot_kind kind;
+    const char *type; /* element type: "f16", "q8_0" ... Static */
+    bool channel_major;
+    uint64_t rows;    /* distinct tokens (cells) */
+    uint64_t row_bytes;
+    unsigned heads;   /* KV heads of a row, 1 if unknown */
+    kvot_codec codec;
+    unsigned bits, group;  /* ott, else 0 */
+    uint64_t stored_bytes; /* 0 in an engine's file */
+    double rms_error, relative_rms_error, max_abs_error; /* against the original; relative to its root mean square */
+} kvot_plane;
+
+typedef struct kvot_info {
+    bool compressed;          /* a .kvot file; else an engine's own */
+    const char *source;       /* engine: "llama" */
+    const char *variant;      /* for people: "slot file, version 4, checkpoints" */
+    const char *architecture; /* "" if unknown */
+    const char *writer;       /* program that wrote the .kvot file; "" for an engine's file */
+    uint8_t model_digest[16]; /* zero: unknown */
+    float rope_base;          /* 0: unknown */
+    unsigned rope_dims;
+    uint64_t tokens;          /* token ids the file holds */
+    uint64_t layers;          /* over all sections */
+    uint64_t original_bytes, stored_bytes;
+    uint64_t verbatim_bytes;  /* original bytes outside planes */
+    uint64_t repeated_bytes;  /* original bytes of rows that occurred before and are stored once */
+    kvot_codec codec;         /* KVOT_OTT if any plane uses it */
+    size_t n_planes;
+    const kvot_plane *planes;
+} kvot_info;
+
+typedef struct kvot_file kvot_file;
+
+/* Opens a .kvot file or an engine's file and checks its structure, not its contents. On success `*file` is to be given
+ * to kvot_close. */
+KVOT_API kvot_status kvot_open(const char *path, kvot_file **file, kvot_error *error);
+
+/* What is in it. Lives as long as the file is open. */
+KVOT_API const kvot_info *kvot_file_info(const kvot_file *file);
+
+/* Copies token ids `first` to `first + n - 1` to `ids`. */
+KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n, int32_t *ids, kvot_error *error);
+
+/* NULL is allowed. */
+KVOT_API void kvot_close(kvot_file *file);
+
+typedef struct kvot_difference {
+    bool identical; /* bit for bit */
+    double max_abs_error, rms_error, relative_rms_error; /* relative to the root mean square of the first file */
+} kvot_difference;
+
+typedef struct kvot_diff_plane {
+    unsigned section, layer;
+    kvot_kind kind;
+    kvot_difference difference;
+} kvot_diff_plane;
+
+typedef struct kvot_diff_result {
+    kvot_difference all; /* `identical` also says whether the bytes outside planes are the same */
+    size_t n_planes;
+    kvot_diff_plane *planes;
+} kvot_diff_result;
+
+/* Compares two files, each an engine's or a .kvot. They must have the same structure, else KVOT_E_DIFFERENT. On success
+ * `*result` is to be given to kvot_diff_free. Element types that are not f32, f16 or bf16 count as different or not, by
+ * their bits, with errors of 0. */
+KVOT_API kvot_status kvot_diff(const char *first, const char *second, const kvot_run *run, kvot_diff_result **result,
+                               kvot_error *error);
+
+/* NULL is allowed. */
+KVOT_API void kvot_diff_free(kvot_diff_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,138 @@
+#include "outliers.h"
+
+#include "../kernels/outliers.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint32_t outliers_key_plane(const cache *cache, const cache_unit *unit) {
+    for (uint32_t p = unit->first_plane; p < unit->first_plane + unit->n_planes; p++)
+        if (cache->tables.planes[p].kind == FORMAT_K && cache->tables.planes[p].codec == FORMAT_OTT)
+            return p;
+    return UINT32_MAX;
+}
+
+typedef struct find_context {
+    fixed_outliers *fixed;
+    const cache *cache;
+    const input *in;
+    run_progress *progress;
+} find_context;
+
+typedef struct find_slot {
+    run_buffers buffers; /* `other` holds the magnitudes */
+} find_slot;
+
+static cache_job job_of(const find_context *find, uint64_t job) {
+    return cache_locate(find->cache, find->cache->tables.index->n_verbatim + job);
+}
+
+static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
+    const find_context *find = context;
+    run_buffers *buffers = &((find_slot *)memory)->buffers;
+    cache_job job = job_of(find, number);
+    uint32_t p = outliers_key_plane(find->cache, job.unit);
+    if (p == UINT32_MAX)
+        return KVOT_OK;
+    const format_plane *plane = &find->cache->tables.planes[p];
+    kvot_status status =
+        make_room(&buffers->rows, &buffers->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
+    if (status == KVOT_OK)
+        status = make_room(&buffers->other, &buffers->other_bytes,
+                           (size_t)job.chunk->rows * plane->heads * sizeof(float), error);
+    if (status == KVOT_OK)
+        status = cache_gather(find->cache, p, job.chunk, find->in, buffers->rows, error);
+    if (status != KVOT_OK)
+        return status;
+    kernel_chunk chunk = codec_chunk(plane, job.chunk->rows);
+    kernels()->magnitudes(&chunk, buffers->rows, (float *)buffers->other);
+    return KVOT_OK;
+}
+
+/* Keeps the smallest; of equal ones, the first row. */
+static void keep(kept_row *kept, uint32_t number, kept_row row) {
+    if (number == 0 || isinf(row.magnitude) ||
+        (kept[number - 1].row != UINT32_MAX && kept[number - 1].magnitude <= row.magnitude))
+        return;
+    uint32_t i = number - 1;
+    for (; i > 0 && (kept[i - 1].row == UINT32_MAX || kept[i - 1].magnitude > row.magnitude); i--)
+        kept[i] = kept[i - 1];
+    kept[i] = row;
+}
+
+static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
+    const find_context *find = context;
+    const float *magnitudes = (const float *)((find_slot *)memory)->buffers.other;
+    cache_job job = job_of(find, number);
+    uint32_t p = outliers_key_plane(find->cache, job.unit);
+    if (p != UINT32_MAX) {
+        uint32_t heads = find->cache->tables.planes[p].heads;
+        kept_row *kept = find->fixed->kept + find->fixed->first[job.unit - find->cache->units];
+        for (uint32_t r = 0; r < job.chunk->rows; r++)
+            for (uint32_t h = 0; h < heads; h++)
+                keep(kept + (size_t)h * find->fixed->number, find->fixed->number,
+                     (kept_row){magnitudes[(size_t)r * heads + h], job.chunk->first_row + r});
+    }
+    return run_progress_add(find->progress, run_job_bytes(find->cache, job), error);
+}
+
+static void drop(void *memory) {
+    run_buffers_free(&((find_slot *)memory)->buffers);
+}
+
+kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const input *in,
+                                run_progress *progress, kvot_error *error) {
+    *fixed = (fixed_outliers){.number = number, .first = calloc((size_t)cache->n_units + 1, sizeof *fixed->first)};
+    size_t n = 0;
+    for (uint32_t u = 0; fixed->first && u < cache->n_units; u++) {
+        uint32_t p = outliers_key_plane(cache, &cache->units[u]);
+        fixed->first[u] = n;
+        n += p == UINT32_MAX ? 0 : (size_t)cache->tables.planes[p].heads * number;
+    }
+    fixed->kept = malloc((n + 1) * sizeof *fixed->kept);
+    if (!fixed->first || !fixed->kept)
+        return fail_memory(error);
+    for (size_t i = 0; i < n; i++)
+        fixed->kept[i] = (kept_row){INFINITY, UINT32_MAX};
+    if (number == 0)
+        return KVOT_OK;
+    find_context context = {fixed, cache, in, progress};
+    pool_jobs jobs = {.count = cache->n_jobs - cache->tables.index->n_verbatim,
+                      .threads = progress->run->threads,
+                      .slot_bytes = sizeof(find_slot),
+                      .context = &context,
+                      .work = work,
+                      .done = done,
+                      .drop = drop};
+    return pool_run(&jobs, error);
+}
+
+void fixed_outliers_free(fixed_outliers *fixed) {
+    free(fixed->kept);
+    free(fixed->first);
+    *fixed = (fixed_outliers){0};
+}
+
+void outliers_of_keys(const fixed_outliers *fixed, const cache *cache, cache_job job, const float *magnitudes,
+                      uint8_t *exact) {
+    uint32_t heads = cache->tables.planes[outliers_key_plane(cache, job.unit)].heads;
+    const cache_chunk *chunk = job.chunk;
+    if (!fixed) {
+        outliers_choose(magnitudes, chunk->rows, heads, chunk->first_position, exact);
+        return;
+    }
+    memset(exact, 0, (size_t)chunk->rows * heads);
+    const kept_row *kept = fixed->kept + fixed->first[job.unit - cache->units];
+    for (uint32_t h = 0; h < heads; h++) {
+        for (uint32_t i = 0; i < fixed->number; i++, kept++)
+            if (kept->row - chunk->first_row < chunk->rows)
+                exact[(size_t)(kept->row - chunk->first_row) * heads + h] = 1;
+    }
+    outliers_add_infinite(magnitudes, (size_t)chunk->rows * heads, exact);
+}
+
+void outliers_add_infinite(const float *magnitudes, size_t n, uint8_t *exact) {
+    for (size_t i = 0; i < n; i++)
+        exact[i] |= isinf(magnitudes[i]);
+}

@@ -1,0 +1,34 @@
+/* Which rows of a cache are outlier tokens: chosen inside each chunk, or a fixed number over the whole plane. */
+#ifndef KVOT_LIB_OUTLIERS_H
+#define KVOT_LIB_OUTLIERS_H
+
+#include "run.h"
+
+typedef struct kept_row {
+    float magnitude;
+    uint32_t row;
+} kept_row;
+
+/* The rows with the smallest |K| of every layer and KV head. Empty (number 0) is fine: KIVI. */
+typedef struct fixed_outliers {
+    uint32_t number;
+    kept_row *kept; /* of each unit and head, `number` of them, smallest first; row UINT32_MAX: none */
+    size_t *first;  /* of each unit, in `kept` */
+} fixed_outliers;
+
+/* The unit's K plane if it is quantized, else UINT32_MAX. */
+uint32_t outliers_key_plane(const cache *cache, const cache_unit *unit);
+
+/* Reads all K planes that are to be quantized. The result does not depend on the number of threads. */
+kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const input *in,
+                                run_progress *progress, kvot_error *error);
+void fixed_outliers_free(fixed_outliers *fixed);
+
+/* Sets `exact` [rows][heads] for a chunk of a K plane. `fixed` is NULL for the chunk's own rule. */
+void outliers_of_keys(const fixed_outliers *fixed, const cache *cache, cache_job job, const float *magnitudes,
+                      uint8_t *exact);
+
+/* Adds rows that cannot be quantized: their magnitude is infinite. */
+void outliers_add_infinite(const float *magnitudes, size_t n, uint8_t *exact);
+
+#endif

@@ -1,0 +1,126 @@
+#include "pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+typedef enum slot_state { FREE, BUSY, READY } slot_state;
+
+typedef struct pool_slot {
+    slot_state state;
+    kvot_status status;
+    kvot_error error;
+    void *memory;
+} pool_slot;
+
+/* Job n always goes to slot n % n_slots. */
+typedef struct pool {
+    const pool_jobs *jobs;
+    pool_slot *slots;
+    size_t n_slots;
+    uint64_t next; /* job to start */
+    bool stop;
+    pthread_mutex_t lock;
+    pthread_cond_t slot_freed, slot_ready;
+} pool;
+
+static void *worker(void *argument) {
+    pool *pool = argument;
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->stop && pool->next < pool->jobs->count) {
+        pool_slot *slot = &pool->slots[pool->next % pool->n_slots];
+        if (slot->state != FREE) {
+            pthread_cond_wait(&pool->slot_freed, &pool->lock);
+            continue;
+        }
+        uint64_t job = pool->next++;
+        slot->state = BUSY;
+        pthread_mutex_unlock(&pool->lock);
+        slot->status = pool->jobs->work(pool->jobs->context, job, slot->memory, &slot->error);
+        pthread_mutex_lock(&pool->lock);
+        slot->state = READY;
+        pthread_cond_signal(&pool->slot_ready);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+static kvot_status collect(pool *pool, kvot_error *error) {
+    kvot_status status = KVOT_OK;
+    for (uint64_t job = 0; job < pool->jobs->count && status == KVOT_OK; job++) {
+        pool_slot *slot = &pool->slots[job % pool->n_slots];
+        pthread_mutex_lock(&pool->lock);
+        while (slot->state != READY)
+            pthread_cond_wait(&pool->slot_ready, &pool->lock);
+        pthread_mutex_unlock(&pool->lock);
+        if (slot->status != KVOT_OK) {
+            if (error)
+                *error = slot->error;
+            return slot->status;
+        }
+        status = pool->jobs->done(pool->jobs->context, job, slot->memory, error);
+        pthread_mutex_lock(&pool->lock);
+        slot->state = FREE;
+        pthread_cond_broadcast(&pool->slot_freed);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    return status;
+}
+
+/* Signals belong to the program's own threads, not to ours. */
+static unsigned start_threads(pool *pool, pthread_t *threads, unsigned wanted) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    unsigned started = 0;
+    while (started < wanted && pthread_create(&threads[started], NULL, worker, pool) == 0)
+        started++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return started;
+}
+
+static unsigned thread_count(const pool_jobs *jobs) {
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned threads = jobs->threads ? jobs->threads : processors > 0 ? (unsigned)processors : 1;
+    return jobs->count < threads ? (unsigned)jobs->count : threads;
+}
+
+kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
+    if (jobs->count == 0)
+        return KVOT_OK;
+    unsigned wanted = thread_count(jobs), started = 0;
+    pool pool = {.jobs = jobs, .n_slots = 2 * (size_t)wanted + 1};
+    pthread_t *threads = calloc(wanted, sizeof *threads);
+    pool.slots = calloc(pool.n_slots, sizeof *pool.slots);
+    kvot_status status = threads && pool.slots ? KVOT_OK : fail_memory(error);
+    for (size_t i = 0; i < pool.n_slots && status == KVOT_OK; i++) {
+        pool.slots[i].memory = calloc(1, jobs->slot_bytes);
+        if (!pool.slots[i].memory)
+            status = fail_memory(error);
+    }
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.slot_freed, NULL);
+    pthread_cond_init(&pool.slot_ready, NULL);
+    if (status == KVOT_OK) {
+        started = start_threads(&pool, threads, wanted);
+        status = started > 0 ? collect(&pool, error) : fail(error, KVOT_E_MEMORY, "cannot start a thread");
+    }
+    pthread_mutex_lock(&pool.lock);
+    pool.stop = true;
+    pthread_cond_broadcast(&pool.slot_freed);
+    pthread_mutex_unlock(&pool.lock);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    for (size_t i = 0; pool.slots && i < pool.n_slots; i++) {
+        if (pool.slots[i].memory && jobs->drop)
+            jobs->drop(pool.slots[i].memory);
+        free(pool.slots[i].memory);
+    }
+    pthread_cond_destroy(&pool.slot_ready);
+    pthread_cond_destroy(&pool.slot_freed);
+    pthread_mutex_destroy(&pool.lock);
+    free(pool.slots);
+    free(threads);
+    return status;
+}

@@ -1,0 +1,100 @@
+/* Restoring: streams, a codec, chunks scattered to where the engine had them. */
+#include "restore.h"
+
+#include "file/reader.h"
+
+typedef struct restore_context {
+    const reader *reader;
+    output *out;
+    run_progress *progress;
+} restore_context;
+
+static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
+    const restore_context *restore = context;
+    const cache *cache = &restore->reader->cache;
+    run_buffers *b = memory;
+    cache_job job = cache_locate(cache, number);
+    if (job.verbatim) {
+        uint32_t n = cache_verbatim_bytes(cache, job.block);
+        kvot_status status = make_room(&b->rows, &b->rows_bytes, n, error);
+        if (status == KVOT_OK)
+            status = reader_decode(restore->reader, &b->codec, job.block, &codec_verbatim, n, false, &b->stream,
+                                   &b->stream_bytes, b->rows, error);
+        return status == KVOT_OK ? cache_scatter_verbatim(cache, job.block, restore->out, b->rows, error) : status;
+    }
+    kvot_status status = KVOT_OK;
+    for (uint32_t p = job.unit->first_plane; p < job.unit->first_plane + job.unit->n_planes && status == KVOT_OK; p++) {
+        const format_plane *plane = &cache->tables.planes[p];
+        status = make_room(&b->rows, &b->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
+        if (status == KVOT_OK)
+            status = reader_decode(restore->reader, &b->codec, cache_stream(cache, p, job.chunk), plane,
+                                   job.chunk->rows, false, &b->stream, &b->stream_bytes, b->rows, error);
+        if (status == KVOT_OK)
+            status = cache_scatter(cache, p, job.chunk, restore->out, b->rows, error);
+    }
+    return status;
+}
+
+static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
+    (void)memory;
+    restore_context *restore = context;
+    const cache *cache = &restore->reader->cache;
+    return run_progress_add(restore->progress, run_job_bytes(cache, cache_locate(cache, number)), error);
+}
+
+static void drop(void *memory) {
+    run_buffers_free(memory);
+}
+
+static kvot_status restore_to(const reader *reader, output *out, const kvot_run *run, kvot_error *error) {
+    run_progress progress = run_progress_start(run, &reader->cache, 1);
+    restore_context context = {reader, out, &progress};
+    pool_jobs jobs = {.count = reader->cache.n_jobs,
+                      .threads = run->threads,
+                      .slot_bytes = sizeof(run_buffers),
+                      .context = &context,
+                      .work = work,
+                      .done = done,
+                      .drop = drop};
+    return pool_run(&jobs, error);
+}
+
+kvot_status kvot_restore(const char *input_path, const char *output_path, const kvot_run *run, kvot_sizes *sizes,
+                         kvot_error *error) {
+    kvot_run plain = {0};
+    run = run ? run : &plain;
+    reader reader;
+    output out;
+    kvot_status status = reader_open_path(&reader, input_path, error);
+    if (status != KVOT_OK)
+        return status;
+    if ((status = output_open(&out, output_path, run->overwrite, true, error)) == KVOT_OK) {
+        status = restore_to(&reader, &out, run, error);
+        if (status == KVOT_OK)
+            status = output_commit(&out, error);
+        output_close(&out);
+    }
+    if (sizes)
+        *sizes = (kvot_sizes){reader.cache.tables.index->source_bytes, reader.in.bytes};
+    reader_close(&reader);
+    return status;
+}
+
+kvot_status restore_open(input *in, const char *path, const kvot_run *run, kvot_error *error) {
+    kvot_status status = input_open(in, path, error);
+    if (status != KVOT_OK || !reader_probe(in))
+        return status;
+    reader reader;
+    output out;
+    if ((status = reader_open(&reader, in, error)) != KVOT_OK)
+        return status;
+    if ((status = output_open_unnamed(&out, reader.in.name, error)) == KVOT_OK) {
+        kvot_run quiet = {.threads = run->threads};
+        status = restore_to(&reader, &out, &quiet, error);
+        if (status == KVOT_OK)
+            status = output_to_input(&out, in, reader.cache.tables.index->source_bytes, error);
+        output_close(&out);
+    }
+    reader_close(&reader);
+    return status;
+}

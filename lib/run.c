@@ -1,0 +1,40 @@
+#include "run.h"
+
+#include <stdlib.h>
+
+uint64_t run_job_bytes(const cache *cache, cache_job job) {
+    if (job.verbatim)
+        return cache_verbatim_bytes(cache, job.block);
+    uint64_t row_bytes = 0;
+    for (uint32_t p = 0; p < job.unit->n_planes; p++)
+        row_bytes += cache->tables.planes[job.unit->first_plane + p].row_bytes;
+    return row_bytes * job.chunk->rows;
+}
+
+run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes) {
+    run_progress progress = {.run = run};
+    for (uint64_t job = 0; job < cache->n_jobs; job++)
+        progress.total += run_job_bytes(cache, cache_locate(cache, job));
+    progress.total *= passes;
+    return progress;
+}
+
+kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error) {
+    enum { REPORTS = 200 };
+    progress->done += bytes;
+    if (!progress->run->progress)
+        return KVOT_OK;
+    if (progress->done < progress->total && progress->done - progress->told < progress->total / REPORTS)
+        return KVOT_OK;
+    progress->told = progress->done;
+    if (progress->run->progress(progress->run->user, progress->done, progress->total))
+        return fail(error, KVOT_E_CANCELLED, "stopped");
+    return KVOT_OK;
+}
+
+void run_buffers_free(run_buffers *buffers) {
+    codec_context_free(&buffers->codec);
+    free(buffers->rows);
+    free(buffers->other);
+    free(buffers->stream);
+}
