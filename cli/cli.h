@@ -51,7 +51,8 @@ double cli_now(void);
 /* "47.2 MB" in one of a few static buffers. */
 const char *cli_bytes(uint64_t bytes);
 
-/* `path` without its directory and, if it ends in it, without `suffix`; or NULL if it does not end in it. To be freed. */
+/* `path` without its directory and, if it ends in it, without `suffix`; or NULL if it does not end in it. To be freed.
+ */
 char *cli_replace_suffix(const char *path, const char *suffix, const char *with);
 
 /* A number, or null where it is not finite. */

@@ -58,8 +58,9 @@ const cli_command command_diff = {
     .name = "diff",
     .synopsis = "[OPTIONS] A B",
     .summary = "say how far two caches are apart",
-    .help = "Compares two files of the same layers, cells and types, each an engine's or a .kvot. Errors are those of B\n"
-            "against A; relative ones are divided by the root mean square of A.\n",
+    .help =
+        "Compares two files of the same layers, cells and types, each an engine's or a .kvot. Errors are those of B\n"
+        "against A; relative ones are divided by the root mean square of A.\n",
     .options = "Tjq",
     .files = 2,
     .run = run,

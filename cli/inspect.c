@@ -27,6 +27,9 @@ static json_t *plane_json(const kvot_info *info, const kvot_plane *plane) {
     if (plane->codec == KVOT_OTT) {
         json_object_set_new(object, "bits", json_integer(plane->bits));
         json_object_set_new(object, "group", json_integer(plane->group));
+        json_object_set_new(object, "outliers",
+                            plane->outliers == KVOT_OUTLIERS_AUTO ? json_string("auto")
+                                                                  : json_integer(plane->outliers));
     }
     json_object_set_new(object, "stored_bytes", json_integer((json_int_t)plane->stored_bytes));
     json_object_set_new(object, "max_abs_error", cli_real(plane->max_abs_error));
@@ -41,14 +44,14 @@ static int print_json(const kvot_info *info) {
     json_t *planes = json_array();
     for (size_t p = 0; p < info->n_planes; p++)
         json_array_append_new(planes, plane_json(info, &info->planes[p]));
-    return cli_print_json(json_pack(
-        "{s:s, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:o}", "source", info->source, "variant",
-        info->variant, "architecture", *info->architecture ? info->architecture : NULL, "model",
-        has_model(info) ? digest : NULL, "writer", *info->writer ? info->writer : NULL, "tokens",
-        (json_int_t)info->tokens, "layers", (json_int_t)info->layers, "codec",
-        info->compressed ? codecs[info->codec] : "none", "original_bytes", (json_int_t)info->original_bytes,
-        "stored_bytes", (json_int_t)info->stored_bytes, "verbatim_bytes", (json_int_t)info->verbatim_bytes,
-        "repeated_bytes", (json_int_t)info->repeated_bytes, "planes", planes));
+    return cli_print_json(
+        json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:o}", "source", info->source,
+                  "variant", info->variant, "architecture", *info->architecture ? info->architecture : NULL, "model",
+                  has_model(info) ? digest : NULL, "writer", *info->writer ? info->writer : NULL, "tokens",
+                  (json_int_t)info->tokens, "layers", (json_int_t)info->layers, "codec",
+                  info->compressed ? codecs[info->codec] : "none", "original_bytes", (json_int_t)info->original_bytes,
+                  "stored_bytes", (json_int_t)info->stored_bytes, "verbatim_bytes", (json_int_t)info->verbatim_bytes,
+                  "repeated_bytes", (json_int_t)info->repeated_bytes, "planes", planes));
 }
 
 static void print(const cli_options *options, const kvot_info *info) {
@@ -103,8 +106,9 @@ const cli_command command_inspect = {
     .name = "inspect",
     .synopsis = "[OPTIONS] FILE",
     .summary = "say what is in a cache file",
-    .help = "Describes a .kvot file, or an engine's file, from its structure alone: who wrote it, tokens, layers, sizes\n"
-            "and, in a .kvot file, the error that was measured for each plane. -q leaves the planes out.\n",
+    .help =
+        "Describes a .kvot file, or an engine's file, from its structure alone: who wrote it, tokens, layers, sizes\n"
+        "and, in a .kvot file, the error that was measured for each plane. -q leaves the planes out.\n",
     .options = "jq",
     .files = 1,
     .run = run,

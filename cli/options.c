@@ -145,8 +145,8 @@ bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *o
             return false;
         }
         if (letter == '?' || letter == ':') {
-            *exit_code = cli_usage(command, letter == ':' ? "%s wants a value" : "there is no option %s",
-                                   argv[optind - 1]);
+            *exit_code =
+                cli_usage(command, letter == ':' ? "%s wants a value" : "there is no option %s", argv[optind - 1]);
             return false;
         }
         const char *wrong = take(options, (char)letter, optarg);

@@ -10,8 +10,8 @@ static int run(const cli_options *options) {
         return cli_fail(&error);
     cli_progress_end();
     if (options->json)
-        return cli_print_json(json_pack("{s:s, s:b, s:s?}", "file", options->files[0], "good", 1, "against",
-                                        options->against));
+        return cli_print_json(
+            json_pack("{s:s, s:b, s:s?}", "file", options->files[0], "good", 1, "against", options->against));
     if (!options->quiet)
         fprintf(stderr, options->against ? "%s: whole, and restores %s\n" : "%s: whole\n", options->files[0],
                 options->against);
@@ -22,9 +22,10 @@ const cli_command command_verify = {
     .name = "verify",
     .synopsis = "[OPTIONS] FILE.kvot",
     .summary = "check that a .kvot file is whole",
-    .help = "Checks every checksum and decodes everything. With --against ORIGINAL it also proves that a restore gives\n"
-            "that file: bit for bit in all that is stored without loss, and with exactly the loss that was measured\n"
-            "when the file was made in the rest.\n",
+    .help =
+        "Checks every checksum and decodes everything. With --against ORIGINAL it also proves that a restore gives\n"
+        "that file: bit for bit in all that is stored without loss, and with exactly the loss that was measured\n"
+        "when the file was made in the rest.\n",
     .options = "ATjq",
     .files = 1,
     .run = run,

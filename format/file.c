@@ -6,11 +6,11 @@
 
 const format_type_info *format_type_of(unsigned type) {
     static const format_type_info table[FORMAT_TYPES] = {
-        [FORMAT_OPAQUE] = {"bytes", 1, 1, 0},  [FORMAT_F32] = {"f32", 1, 4, 4},
-        [FORMAT_F16] = {"f16", 1, 2, 2},       [FORMAT_BF16] = {"bf16", 1, 2, 2},
-        [FORMAT_Q4_0] = {"q4_0", 32, 18, 2},   [FORMAT_Q4_1] = {"q4_1", 32, 20, 4},
-        [FORMAT_Q5_0] = {"q5_0", 32, 22, 2},   [FORMAT_Q5_1] = {"q5_1", 32, 24, 4},
-        [FORMAT_Q8_0] = {"q8_0", 32, 34, 2},   [FORMAT_IQ4_NL] = {"iq4_nl", 32, 18, 2},
+        [FORMAT_OPAQUE] = {"bytes", 1, 1, 0}, [FORMAT_F32] = {"f32", 1, 4, 4},
+        [FORMAT_F16] = {"f16", 1, 2, 2},      [FORMAT_BF16] = {"bf16", 1, 2, 2},
+        [FORMAT_Q4_0] = {"q4_0", 32, 18, 2},  [FORMAT_Q4_1] = {"q4_1", 32, 20, 4},
+        [FORMAT_Q5_0] = {"q5_0", 32, 22, 2},  [FORMAT_Q5_1] = {"q5_1", 32, 24, 4},
+        [FORMAT_Q8_0] = {"q8_0", 32, 34, 2},  [FORMAT_IQ4_NL] = {"iq4_nl", 32, 18, 2},
     };
     return type < FORMAT_TYPES ? &table[type] : NULL;
 }

@@ -17,13 +17,13 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs are read as th
 #define FORMAT_VERSION       0u
 #define FORMAT_MAGIC         "\x89KVOT\r\n\x1a"
 #define FORMAT_END_MAGIC     "KVOTEND\n"
-#define FORMAT_STREAM_ALIGN  64u            /* every stream starts on a multiple of this */
-#define FORMAT_EXTENT_ALIGN  4096u          /* the first stream of an extent starts on a multiple of this */
-#define FORMAT_EXTENT_BYTES  (1u << 20)     /* a stream starts a new extent when the last began this long ago */
-#define FORMAT_PART_ALIGN    16u            /* parts inside an ott stream */
-#define FORMAT_CHUNK_ROWS    256u           /* rows a chunk holds at the most */
-#define FORMAT_CHUNK_BYTES   (16u << 20)    /* decoded bytes a chunk or a verbatim block holds at the most */
-#define FORMAT_VERBATIM_STEP (1u << 20)     /* decoded bytes of every verbatim block but the last */
+#define FORMAT_STREAM_ALIGN  64u         /* every stream starts on a multiple of this */
+#define FORMAT_EXTENT_ALIGN  4096u       /* the first stream of an extent starts on a multiple of this */
+#define FORMAT_EXTENT_BYTES  (1u << 20)  /* a stream starts a new extent when the last began this long ago */
+#define FORMAT_PART_ALIGN    16u         /* parts inside an ott stream */
+#define FORMAT_CHUNK_ROWS    256u        /* rows a chunk holds at the most */
+#define FORMAT_CHUNK_BYTES   (16u << 20) /* decoded bytes a chunk or a verbatim block holds at the most */
+#define FORMAT_VERBATIM_STEP (1u << 20)  /* decoded bytes of every verbatim block but the last */
 #define FORMAT_MAX_ROW_BYTES FORMAT_CHUNK_BYTES
 
 /* Element types. Quantizable: f32, f16, bf16. The others are blocks of 32 elements, or one byte that is opaque. */
@@ -55,14 +55,16 @@ typedef enum format_kind { FORMAT_K = 0, FORMAT_V = 1, FORMAT_STATE = 2, FORMAT_
 typedef enum format_layout { FORMAT_TOKEN_MAJOR = 0, FORMAT_CHANNEL_MAJOR = 1, FORMAT_LAYOUTS } format_layout;
 typedef enum format_codec { FORMAT_LOSSLESS = 0, FORMAT_OTT = 1, FORMAT_CODECS } format_codec;
 
+typedef enum format_outlier_rule { FORMAT_OUTLIERS_CHUNK = 0, FORMAT_OUTLIERS_FIXED = 1 } format_outlier_rule;
+
 typedef struct format_header {
     uint8_t magic[8];
     uint32_t version;
-    uint32_t header_bytes;   /* 64 */
-    uint64_t incompatible;   /* a reader that does not know a bit that is set here refuses the file */
-    uint64_t compatible;     /* a reader may ignore bits that are set here */
-    char writer[24];         /* program and version, padded with NUL */
-    uint64_t checksum;       /* XXH3-64 of the bytes before it */
+    uint32_t header_bytes; /* 64 */
+    uint64_t incompatible; /* a reader that does not know a bit that is set here refuses the file */
+    uint64_t compatible;   /* a reader may ignore bits that are set here */
+    char writer[24];       /* program and version, padded with NUL */
+    uint64_t checksum;     /* XXH3-64 of the bytes before it */
 } format_header;
 static_assert(sizeof(format_header) == 64, "SPEC.md, Header");
 
@@ -73,20 +75,20 @@ typedef struct format_footer {
     uint64_t file_bytes;     /* of the whole file, this footer included */
     uint64_t reserved[2];    /* zero */
     uint8_t magic[8];
-    uint64_t checksum;       /* XXH3-64 of the bytes before it */
+    uint64_t checksum; /* XXH3-64 of the bytes before it */
 } format_footer;
 static_assert(sizeof(format_footer) == 64, "SPEC.md, Footer");
 
 typedef struct format_index {
-    uint64_t source_bytes;     /* length of the file that was compressed */
-    char engine[16];           /* who wrote the source: "llama" */
-    char variant[64];          /* what the source is, for people */
-    char architecture[32];     /* model architecture if known, else empty */
-    uint8_t model_digest[16];  /* XXH3-128 of the GGUF header, or zero: unknown model */
-    uint64_t tokens_offset;    /* of the token ids (i32) in the source; they lie in verbatim bytes */
+    uint64_t source_bytes;    /* length of the file that was compressed */
+    char engine[16];          /* who wrote the source: "llama" */
+    char variant[64];         /* what the source is, for people */
+    char architecture[32];    /* model architecture if known, else empty */
+    uint8_t model_digest[16]; /* XXH3-128 of the GGUF header, or zero: unknown model */
+    uint64_t tokens_offset;   /* of the token ids (i32) in the source; they lie in verbatim bytes */
     uint32_t n_tokens;
-    uint32_t rope_dims;        /* channels of a head that RoPE turns; 0: unknown */
-    float rope_base;           /* 0: unknown */
+    uint32_t rope_dims; /* channels of a head that RoPE turns; 0: unknown */
+    float rope_base;    /* 0: unknown */
     uint32_t n_rowsets;
     uint32_t n_position_runs;
     uint32_t n_chunks;
@@ -94,9 +96,9 @@ typedef struct format_index {
     uint32_t n_view_runs;
     uint32_t n_planes;
     uint32_t n_segments;
-    uint32_t n_streams;        /* verbatim blocks, then chunks of each plane in turn */
-    uint32_t n_verbatim;       /* verbatim blocks */
-    uint32_t reserved[8];      /* zero */
+    uint32_t n_streams;   /* verbatim blocks, then chunks of each plane in turn */
+    uint32_t n_verbatim;  /* verbatim blocks */
+    uint32_t reserved[8]; /* zero */
 } format_index;
 static_assert(sizeof(format_index) == 224, "SPEC.md, Index");
 
@@ -126,21 +128,23 @@ static_assert(sizeof(format_view) == 16, "SPEC.md, Views");
 
 typedef struct format_plane {
     uint32_t rowset;
-    uint32_t layer;        /* ordinal inside the section of the source */
-    uint8_t kind;          /* format_kind */
-    uint8_t type;          /* format_type */
-    uint8_t layout;        /* format_layout, in the source; stored rows are token-major */
-    uint8_t codec;         /* format_codec */
-    uint8_t bits;          /* ott */
-    uint8_t reserved;
-    uint16_t group;        /* ott */
+    uint32_t layer;       /* ordinal inside the section of the source */
+    uint8_t kind;         /* format_kind */
+    uint8_t type;         /* format_type */
+    uint8_t layout;       /* format_layout, in the source; stored rows are token-major */
+    uint8_t codec;        /* format_codec */
+    uint8_t bits;         /* ott */
+    uint8_t outlier_rule; /* ott: format_outlier_rule, for information */
+    uint16_t group;       /* ott */
     uint32_t row_bytes;
-    uint32_t heads;        /* KV heads a row holds; 1 if unknown */
-    double squared_error;  /* sum over all elements of the stored rows */
-    double squared_sum;    /* sum of squares of the original elements */
+    uint32_t heads;       /* KV heads a row holds; 1 if unknown */
+    uint32_t outliers;    /* ott with FORMAT_OUTLIERS_FIXED: exact rows of each head */
+    uint32_t reserved;    /* zero */
+    double squared_error; /* sum over all elements of the stored rows */
+    double squared_sum;   /* sum of squares of the original elements */
     double max_error;
 } format_plane;
-static_assert(sizeof(format_plane) == 48, "SPEC.md, Planes");
+static_assert(sizeof(format_plane) == 56, "SPEC.md, Planes");
 
 #define FORMAT_VERBATIM UINT32_MAX
 typedef struct format_segment {
@@ -157,7 +161,7 @@ typedef struct format_stream {
     uint64_t decoded_checksum; /* XXH3-64 of what they decode to */
     uint32_t stored_bytes;
     uint32_t decoded_bytes;
-    uint32_t type;             /* format_stream_type */
+    uint32_t type; /* format_stream_type */
     uint32_t reserved;
 } format_stream;
 static_assert(sizeof(format_stream) == 40, "SPEC.md, Streams");
@@ -195,8 +199,8 @@ uint64_t format_checksum(const void *bytes, size_t n);
 /* Where the parts of an ott stream lie (SPEC.md, ott streams). All offsets are from the stream's first byte. */
 typedef struct format_ott {
     uint32_t rows, heads, head_dim, elem_bytes, bits, group;
-    bool keys;              /* K: ranges per channel over `group` rows; V: per row over `group` channels of a head */
-    uint32_t ranges;        /* scales, and as many minima */
+    bool keys;               /* K: ranges per channel over `group` rows; V: per row over `group` channels of a head */
+    uint32_t ranges;         /* scales, and as many minima */
     uint32_t row_code_bytes; /* of the low codes of one row */
     uint32_t row_high_bytes; /* of the high bits of one row, 3-bit codes only, else 0 */
     uint64_t counts, rows_at, exact, scales, minima, codes, high, bytes;

@@ -11,7 +11,7 @@ static uint64_t round_up(uint64_t value, uint64_t step) {
 }
 
 uint64_t format_index_bytes(const format_index *index, uint64_t limit) {
-    /* Counts are 32 bits and records at most 48 bytes, so this sum stays far below 2^64. */
+    /* Counts are 32 bits and records at most 56 bytes, so this sum stays far below 2^64. */
     uint64_t bytes = sizeof(format_index);
     bytes += (uint64_t)index->n_rowsets * sizeof(format_rowset);
     bytes += (uint64_t)index->n_position_runs * sizeof(format_run);
@@ -128,13 +128,17 @@ static const char *check_plane(const format_plane *plane) {
     if (plane->heads == 0 || elems % plane->heads != 0)
         return "a plane's row does not divide into its heads";
     if (plane->codec == FORMAT_LOSSLESS)
-        return plane->bits != 0 || plane->group != 0 ? "a lossless plane has bits or groups" : NULL;
+        return plane->bits != 0 || plane->group != 0 || plane->outlier_rule != 0 || plane->outliers != 0
+                   ? "a lossless plane has bits, groups or outliers"
+                   : NULL;
     if (plane->type < FORMAT_F32 || plane->type > FORMAT_BF16 || plane->kind > FORMAT_V)
         return "ott was used on a plane it is not for";
     if (plane->bits != 2 && plane->bits != 3 && plane->bits != 4 && plane->bits != 8)
         return "ott with an impossible number of bits";
     if (plane->group != 32 && plane->group != 64 && plane->group != 128)
         return "ott with an impossible group length";
+    if (plane->outlier_rule > FORMAT_OUTLIERS_FIXED || (plane->outlier_rule == 0 && plane->outliers != 0))
+        return "ott with an impossible outlier rule";
     return NULL;
 }
 

@@ -38,7 +38,8 @@ typedef struct kernel_table {
      * added pairwise (j and j + 8, then + 4, + 2, + 1). Infinity where an element is not finite or |x| >= 2^126: such a
      * row must be kept exact. `magnitudes` is [rows][heads]. Source: OTT's criterion, smallest |K|. */
     void (*magnitudes)(const kernel_chunk *chunk, const void *rows, float *magnitudes);
-    /* Quantizes a chunk. Rows that are not exact must be finite and below 2^126. Source: KIVI's asymmetric quantizer. */
+    /* Quantizes a chunk. Rows that are not exact must be finite and below 2^126. Source: KIVI's asymmetric quantizer.
+     */
     void (*quantize)(const kernel_chunk *chunk, const void *rows, const uint8_t *exact, const kernel_codes *out);
     /* Fills [rows][heads][head_dim]; rows that are exact get values that the caller replaces. */
     void (*dequantize)(const kernel_chunk *chunk, const kernel_codes *in, void *rows);

@@ -12,7 +12,7 @@
 
 /* Rows of a chunk that lie side by side in a view. */
 typedef struct cache_piece {
-    uint32_t row;  /* first, inside the chunk */
+    uint32_t row; /* first, inside the chunk */
     uint32_t rows;
     uint32_t view;
     uint32_t cell; /* first, inside the view */
@@ -65,13 +65,13 @@ typedef struct cache {
 /* One job's part of a cache. */
 typedef struct cache_job {
     bool verbatim;
-    uint32_t block;            /* verbatim */
-    const cache_unit *unit;    /* else */
+    uint32_t block;         /* verbatim */
+    const cache_unit *unit; /* else */
     const cache_chunk *chunk;
 } cache_job;
 
-/* Fill in the rest of a cache whose tables have passed format_check_index: first what the source looks like, which needs
- * no rows, chunks or runs yet, then these. `name` is the file, for messages. */
+/* Fill in the rest of a cache whose tables have passed format_check_index: first what the source looks like, which
+ * needs no rows, chunks or runs yet, then these. `name` is the file, for messages. */
 kvot_status cache_link_source(cache *cache, const char *name, kvot_error *error);
 kvot_status cache_link_rows(cache *cache, const char *name, kvot_error *error);
 void cache_free(cache *cache);

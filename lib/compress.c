@@ -105,6 +105,10 @@ static void set_codecs(plan *plan, const kvot_compress_options *options) {
         plane->codec = FORMAT_OTT;
         plane->bits = (uint8_t)options->bits;
         plane->group = (uint16_t)options->group;
+        if (options->outliers >= 0) {
+            plane->outlier_rule = FORMAT_OUTLIERS_FIXED;
+            plane->outliers = (uint32_t)options->outliers;
+        }
     }
 }
 

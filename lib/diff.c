@@ -57,8 +57,8 @@ static kvot_status work(void *context, uint64_t job, void *memory, kvot_error *e
     if (status != KVOT_OK)
         return status;
     uint32_t plane = diff->plan->segments[s].plane;
-    slot->measure = measure_rows(plane == FORMAT_VERBATIM ? FORMAT_OPAQUE : diff->plan->planes[plane].type, b->rows,
-                                 b->other, n);
+    slot->measure =
+        measure_rows(plane == FORMAT_VERBATIM ? FORMAT_OPAQUE : diff->plan->planes[plane].type, b->rows, b->other, n);
     return KVOT_OK;
 }
 
@@ -109,8 +109,8 @@ static kvot_status to_result(const diff_context *diff, kvot_diff_result **result
     made->planes = planes;
     for (uint32_t p = 0; p < n; p++) {
         const format_plane *plane = &diff->plan->planes[p];
-        planes[p] = (kvot_diff_plane){plane->rowset, plane->layer, (kvot_kind)plane->kind,
-                                      difference_of(&diff->measures[p])};
+        planes[p] =
+            (kvot_diff_plane){plane->rowset, plane->layer, (kvot_kind)plane->kind, difference_of(&diff->measures[p])};
     }
     *result = made;
     return KVOT_OK;

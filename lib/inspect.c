@@ -41,7 +41,9 @@ static kvot_status describe(kvot_file *file, const format_index *about, const fo
                                        .heads = from->heads,
                                        .codec = (kvot_codec)from->codec,
                                        .bits = from->bits,
-                                       .group = from->group};
+                                       .group = from->group,
+                                       .outliers = from->outlier_rule == FORMAT_OUTLIERS_FIXED ? (int)from->outliers
+                                                                                               : KVOT_OUTLIERS_AUTO};
         if (from->codec == FORMAT_OTT)
             info->codec = KVOT_OTT;
         if (p == 0 || planes[p - 1].rowset != from->rowset || planes[p - 1].layer != from->layer)
@@ -140,8 +142,8 @@ static kvot_status read_verbatim(kvot_file *file, uint64_t source_offset, void *
     while (n > 0 && status == KVOT_OK) {
         uint32_t number = (uint32_t)(at / FORMAT_VERBATIM_STEP), skip = (uint32_t)(at % FORMAT_VERBATIM_STEP);
         uint32_t bytes = cache_verbatim_bytes(cache, number);
-        status = reader_decode(reader, &codec, number, &codec_verbatim, bytes, false, &stream, &stream_bytes, block,
-                               error);
+        status =
+            reader_decode(reader, &codec, number, &codec_verbatim, bytes, false, &stream, &stream_bytes, block, error);
         uint64_t part = bytes - skip < n ? bytes - skip : n;
         if (status == KVOT_OK)
             memcpy(to, block + skip, part);

@@ -108,12 +108,13 @@ typedef struct kvot_plane {
     kvot_kind kind;
     const char *type; /* element type: "f16", "q8_0" ... Static */
     bool channel_major;
-    uint64_t rows;    /* distinct tokens (cells) */
+    uint64_t rows; /* distinct tokens (cells) */
     uint64_t row_bytes;
-    unsigned heads;   /* KV heads of a row, 1 if unknown */
+    unsigned heads; /* KV heads of a row, 1 if unknown */
     kvot_codec codec;
-    unsigned bits, group;  /* ott, else 0 */
-    uint64_t stored_bytes; /* 0 in an engine's file */
+    unsigned bits, group;                                /* ott, else 0 */
+    int outliers;                                        /* ott: as in kvot_compress_options */
+    uint64_t stored_bytes;                               /* 0 in an engine's file */
     double rms_error, relative_rms_error, max_abs_error; /* against the original; relative to its root mean square */
 } kvot_plane;
 
@@ -126,12 +127,12 @@ typedef struct kvot_info {
     uint8_t model_digest[16]; /* zero: unknown */
     float rope_base;          /* 0: unknown */
     unsigned rope_dims;
-    uint64_t tokens;          /* token ids the file holds */
-    uint64_t layers;          /* over all sections */
+    uint64_t tokens; /* token ids the file holds */
+    uint64_t layers; /* over all sections */
     uint64_t original_bytes, stored_bytes;
-    uint64_t verbatim_bytes;  /* original bytes outside planes */
-    uint64_t repeated_bytes;  /* original bytes of rows that occurred before and are stored once */
-    kvot_codec codec;         /* KVOT_OTT if any plane uses it */
+    uint64_t verbatim_bytes; /* original bytes outside planes */
+    uint64_t repeated_bytes; /* original bytes of rows that occurred before and are stored once */
+    kvot_codec codec;        /* KVOT_OTT if any plane uses it */
     size_t n_planes;
     const kvot_plane *planes;
 } kvot_info;
@@ -152,7 +153,7 @@ KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n,
 KVOT_API void kvot_close(kvot_file *file);
 
 typedef struct kvot_difference {
-    bool identical; /* bit for bit */
+    bool identical;                                      /* bit for bit */
     double max_abs_error, rms_error, relative_rms_error; /* relative to the root mean square of the first file */
 } kvot_difference;
 

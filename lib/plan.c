@@ -56,8 +56,7 @@ kvot_status plan_add_view(plan *plan, uint32_t rowset, uint32_t n_cells, plan_ce
 }
 
 static kvot_status add_segment(plan *plan, format_segment segment, kvot_error *error) {
-    kvot_status status =
-        grow(&plan->segments, plan->n_segments, (uint64_t)plan->n_segments + 1, sizeof segment, error);
+    kvot_status status = grow(&plan->segments, plan->n_segments, (uint64_t)plan->n_segments + 1, sizeof segment, error);
     if (status == KVOT_OK)
         plan->segments[plan->n_segments++] = segment;
     plan->bytes += segment.bytes;

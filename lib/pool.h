@@ -6,12 +6,13 @@
 
 typedef struct pool_jobs {
     uint64_t count;
-    unsigned threads;   /* 0: one for each processor */
-    size_t slot_bytes;  /* zeroed memory of a job in flight; there are at most twice as many as threads, plus one */
+    unsigned threads;  /* 0: one for each processor */
+    size_t slot_bytes; /* zeroed memory of a job in flight; there are at most twice as many as threads, plus one */
     void *context;
     /* On a worker: does job number `job` in `slot`. */
     kvot_status (*work)(void *context, uint64_t job, void *slot, kvot_error *error);
-    /* On the calling thread, in the order of the jobs: takes what is in `slot`. The slot is then used again as it is. */
+    /* On the calling thread, in the order of the jobs: takes what is in `slot`. The slot is then used again as it is.
+     */
     kvot_status (*done)(void *context, uint64_t job, void *slot, kvot_error *error);
     /* On the calling thread, at the end: frees what hangs on a slot. May be NULL. */
     void (*drop)(void *slot);

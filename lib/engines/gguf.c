@@ -12,8 +12,8 @@ enum { MAX_NAME = 128, MAX_DEPTH = 2 };
 enum { U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64, VALUE_TYPES };
 
 static uint32_t value_bytes(uint32_t type) {
-    static const uint8_t bytes[VALUE_TYPES] = {
-        [U8] = 1, [I8] = 1, [U16] = 2, [I16] = 2, [U32] = 4, [I32] = 4, [F32] = 4, [BOOL] = 1, [U64] = 8, [I64] = 8, [F64] = 8};
+    static const uint8_t bytes[VALUE_TYPES] = {[U8] = 1,  [I8] = 1,   [U16] = 2, [I16] = 2, [U32] = 4, [I32] = 4,
+                                               [F32] = 4, [BOOL] = 1, [U64] = 8, [I64] = 8, [F64] = 8};
     return type < VALUE_TYPES ? bytes[type] : 0;
 }
 
@@ -132,7 +132,8 @@ static bool take_metadata(cursor *cursor, uint64_t n, gguf *model) {
     char key[MAX_NAME];
     uint32_t type;
     for (uint64_t i = 0; i < n; i++)
-        if (!take_string(cursor, key, sizeof key) || !cursor_u32(cursor, &type) || !take_value(cursor, key, type, model))
+        if (!take_string(cursor, key, sizeof key) || !cursor_u32(cursor, &type) ||
+            !take_value(cursor, key, type, model))
             return false;
     return true;
 }

@@ -1,7 +1,7 @@
 /* llama.cpp: session files, sequence files and llama-server's slot files. Facts: llama_context::state_save_file and
  * state_seq_save_file of llama.cpp; the checkpoints behind a slot file as llama-server writes them (PR #26004). */
-#include "engine.h"
 #include "llama.h"
+#include "engine.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum {
-    MAX_STREAMS = 256,  /* LLAMA_MAX_SEQ */
+    MAX_STREAMS = 256, /* LLAMA_MAX_SEQ */
     MAX_LAYERS = 4096,
     MAX_SECTIONS = 32,
     MAX_TRIES = 20000,
@@ -116,8 +116,8 @@ static bool take_channels(parser *parser, uint32_t n_cells, uint32_t layer) {
     const format_type_info *type = format_type_of((unsigned)type_of_ggml(ggml));
     if (type->block_elems != 1 || elem_bytes != type->block_bytes)
         return false;
-    llama_tensor tensor = {
-        cursor->at, (uint64_t)channels * elem_bytes, layer, FORMAT_V, (uint8_t)type_of_ggml(ggml), FORMAT_CHANNEL_MAJOR};
+    llama_tensor tensor = {cursor->at, (uint64_t)channels * elem_bytes, layer,
+                           FORMAT_V,   (uint8_t)type_of_ggml(ggml),     FORMAT_CHANNEL_MAJOR};
     return cursor_skip_items(cursor, n_cells, tensor.row_bytes) && add_tensor(parser, tensor);
 }
 
