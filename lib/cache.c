@@ -108,10 +108,10 @@ static uint32_t find_chunk(const cache *cache, uint32_t rowset, uint32_t row) {
     return low;
 }
 
-typedef void piece_visitor(cache *cache, uint32_t chunk, cache_piece piece);
+typedef bool piece_visitor(cache *cache, uint32_t chunk, cache_piece piece);
 
-/* Cuts the runs of all views at the chunks' edges. */
-static void visit_pieces(cache *cache, piece_visitor *visit) {
+/* Cuts the runs of all views at the chunks' edges. Stops and returns false when the visitor does. */
+static bool visit_pieces(cache *cache, piece_visitor *visit) {
     const format_run *run = cache->tables.view_runs;
     for (uint32_t v = 0; v < cache->tables.index->n_views; v++) {
         const format_view *view = &cache->tables.views[v];
@@ -121,21 +121,25 @@ static void visit_pieces(cache *cache, piece_visitor *visit) {
                 uint32_t c = find_chunk(cache, view->rowset, row);
                 const cache_chunk *chunk = &cache->chunks[c];
                 uint32_t rows = chunk->first_row + chunk->rows < end ? chunk->first_row + chunk->rows - row : end - row;
-                visit(cache, c, (cache_piece){row - chunk->first_row, rows, v, cell});
+                if (!visit(cache, c, (cache_piece){row - chunk->first_row, rows, v, cell}))
+                    return false;
                 row += rows;
                 cell += rows;
             }
         }
     }
+    return true;
 }
 
-static void count_piece(cache *cache, uint32_t chunk, cache_piece piece) {
+static bool count_piece(cache *cache, uint32_t chunk, cache_piece piece) {
     (void)piece;
     cache->chunks[chunk].n_pieces++;
+    return ++cache->n_pieces <= cache->most_pieces;
 }
 
-static void put_piece(cache *cache, uint32_t chunk, cache_piece piece) {
+static bool put_piece(cache *cache, uint32_t chunk, cache_piece piece) {
     cache->pieces[cache->chunks[chunk].first_piece + cache->chunks[chunk].n_pieces++] = piece;
+    return true;
 }
 
 static int order_pieces(const void *left, const void *right) {
@@ -147,15 +151,15 @@ static int order_pieces(const void *left, const void *right) {
     return a->cell < b->cell ? -1 : a->cell > b->cell;
 }
 
-static bool link_pieces(cache *cache) {
+static kvot_status link_pieces(cache *cache, const char *name, kvot_error *error) {
+    /* A small index can ask for views times chunks pieces. Real caches need far fewer than their index has bytes. */
     uint32_t n_chunks = cache->tables.index->n_chunks;
-    visit_pieces(cache, count_piece);
-    uint64_t n = 0;
-    for (uint32_t c = 0; c < n_chunks; c++)
-        n += cache->chunks[c].n_pieces;
-    cache->pieces = n <= UINT32_MAX ? malloc((n + 1) * sizeof *cache->pieces) : NULL;
+    cache->most_pieces = (1u << 20) + format_index_bytes(cache->tables.index, UINT32_MAX / 2);
+    if (!visit_pieces(cache, count_piece))
+        return fail(error, KVOT_E_UNSUPPORTED, "%s: rows are repeated too often", name);
+    cache->pieces = malloc((cache->n_pieces + 1) * sizeof *cache->pieces);
     if (!cache->pieces)
-        return false;
+        return fail_memory(error);
     uint32_t first = 0;
     for (uint32_t c = 0; c < n_chunks; c++) {
         cache->chunks[c].first_piece = first;
@@ -166,7 +170,7 @@ static bool link_pieces(cache *cache) {
     for (uint32_t c = 0; c < n_chunks; c++)
         qsort(cache->pieces + cache->chunks[c].first_piece, cache->chunks[c].n_pieces, sizeof *cache->pieces,
               order_pieces);
-    return true;
+    return KVOT_OK;
 }
 
 /* Every row must occur in a view, or it could not have been read and cannot be written. */
@@ -214,8 +218,9 @@ kvot_status cache_link_rows(cache *cache, const char *name, kvot_error *error) {
     cache->n_jobs = t->index->n_verbatim;
     link_chunks(cache);
     link_planes(cache);
-    if (!link_pieces(cache))
-        return fail_memory(error);
+    kvot_status status = link_pieces(cache, name, error);
+    if (status != KVOT_OK)
+        return status;
     return rows_covered(cache) ? KVOT_OK : fail(error, KVOT_E_DAMAGED, "%s: a row belongs to no cell", name);
 }
 

@@ -57,6 +57,7 @@ typedef struct cache {
     uint32_t *first_stream; /* of each plane */
     cache_chunk *chunks;
     cache_piece *pieces;
+    uint64_t n_pieces, most_pieces;
     cache_unit *units;
     uint32_t n_units;
     uint64_t n_jobs; /* verbatim blocks, then units times chunks, in the order of the file */

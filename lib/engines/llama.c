@@ -20,10 +20,11 @@ typedef struct made_rowset {
     uint32_t memory, section;
 } made_rowset;
 
-/* A tensor that becomes a plane, and its place among the tensors of its block. */
+/* A tensor that becomes a plane. */
 typedef struct placed_plane {
     format_plane plane;
-    uint32_t tensor;
+    uint32_t tensor;  /* among those of its block */
+    uint32_t ordinal; /* among the planes of its block, by layer */
 } placed_plane;
 
 typedef struct session {
@@ -46,22 +47,30 @@ static kvot_status damaged(const input *in, uint64_t at, const char *what, kvot_
     return fail(error, KVOT_E_DAMAGED, "%s: damaged or cut: %s at byte %llu", in->name, what, (unsigned long long)at);
 }
 
+static int by_tensor(const void *left, const void *right) {
+    const placed_plane *a = left, *b = right;
+    return a->tensor < b->tensor ? -1 : a->tensor > b->tensor;
+}
+
 static int by_layer(const void *left, const void *right) {
     const placed_plane *a = left, *b = right;
     if (a->plane.layer != b->plane.layer)
         return a->plane.layer < b->plane.layer ? -1 : 1;
-    return a->tensor < b->tensor ? -1 : a->tensor > b->tensor;
+    return by_tensor(left, right);
 }
 
 /* The tensors of a block that become planes, by layer. Those without bytes, or with rows too long for a chunk, stay
  * verbatim. */
 static uint32_t planes_of(const llama_block *block, const llama_tensor *tensors, placed_plane *planes) {
     uint32_t n = 0;
+    /* Recurrent layers have R and S: first R of all layers, then S of all layers. An odd number is a riddle. */
+    uint32_t layers = block->n_tensors % 2 == 0 ? block->n_tensors / 2 : block->n_tensors;
     for (uint32_t i = 0; i < block->n_tensors; i++) {
         const llama_tensor *tensor = &tensors[i];
         if (tensor->row_bytes == 0 || tensor->row_bytes > FORMAT_MAX_ROW_BYTES)
             continue;
-        planes[n++] = (placed_plane){.plane = {.layer = tensor->layer,
+        uint32_t layer = tensor->kind == FORMAT_STATE ? tensor->layer % layers : tensor->layer;
+        planes[n++] = (placed_plane){.plane = {.layer = layer,
                                                .kind = tensor->kind,
                                                .type = tensor->type,
                                                .layout = tensor->layout,
@@ -70,6 +79,8 @@ static uint32_t planes_of(const llama_block *block, const llama_tensor *tensors,
                                      .tensor = i};
     }
     qsort(planes, n, sizeof *planes, by_layer);
+    for (uint32_t i = 0; i < n; i++)
+        planes[i].ordinal = i;
     return n;
 }
 
@@ -140,14 +151,12 @@ static kvot_status add_block(session *session, const llama_block *block, const l
     kvot_status status = plan_add_view(session->plan, made->rowset, block->n_cells, &cells, session->error);
     if (status == KVOT_OK)
         status = read_cells(session, block, cells);
-    for (uint32_t i = 0; i < block->n_tensors && status == KVOT_OK; i++) {
-        for (uint32_t p = 0; p < n && status == KVOT_OK; p++) {
-            if (planes[p].tensor != i)
-                continue;
-            status = plan_add_verbatim(session->plan, tensors[i].offset - session->plan->bytes, session->error);
-            if (status == KVOT_OK)
-                status = plan_add_tensor(session->plan, made->first_plane + p, view, session->error);
-        }
+    qsort(planes, n, sizeof *planes, by_tensor);
+    for (uint32_t i = 0; i < n && status == KVOT_OK; i++) {
+        status =
+            plan_add_verbatim(session->plan, tensors[planes[i].tensor].offset - session->plan->bytes, session->error);
+        if (status == KVOT_OK)
+            status = plan_add_tensor(session->plan, made->first_plane + planes[i].ordinal, view, session->error);
     }
     return status;
 }

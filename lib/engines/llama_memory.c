@@ -23,7 +23,8 @@ typedef struct parser {
     bool appendix;
     llama_blocks *out;
     unsigned tries;
-    bool dsv4; /* its mark came before */
+    uint64_t cells, most_cells; /* read so far, over all tries, and at the most */
+    bool dsv4;                  /* its mark came before */
     kvot_error *error;
     kvot_status status; /* out of memory */
 } parser;
@@ -71,7 +72,7 @@ bool llama_read_cell(cursor *cursor, uint32_t ext_bytes, int32_t *position, int3
 static bool skip_cells(parser *parser, uint32_t n, uint32_t ext_bytes) {
     int32_t position, sequence;
     for (uint32_t i = 0; i < n; i++)
-        if (!llama_read_cell(&parser->cursor, ext_bytes, &position, &sequence))
+        if (!llama_read_cell(&parser->cursor, ext_bytes, &position, &sequence) || ++parser->cells > parser->most_cells)
             return false;
     return true;
 }
@@ -151,7 +152,8 @@ static void back_to(parser *parser, mark mark) {
 }
 
 static bool failed(const parser *parser) {
-    return parser->status != KVOT_OK || parser->cursor.status != KVOT_OK || parser->tries > MAX_TRIES;
+    return parser->status != KVOT_OK || parser->cursor.status != KVOT_OK || parser->tries > MAX_TRIES ||
+           parser->cells > parser->most_cells;
 }
 
 /* Where in the blob we are, for what is to be tried next. */
@@ -345,6 +347,7 @@ kvot_status llama_parse_memory(const input *in, uint64_t at, uint64_t end, bool 
     parser->appendix = appendix;
     parser->out = blocks;
     parser->error = error;
+    parser->most_cells = 1000000 + (end - at) / 4; /* a cell has 8 bytes or more, and few tries get far */
     uint64_t n_blocks = blocks->n_blocks, n_tensors = blocks->n_tensors;
     cursor_start(&parser->cursor, in, at, end);
     bool found = parse_sections(parser, 0);
