@@ -34,10 +34,11 @@ typedef struct kernel_codes {
 } kernel_codes;
 
 typedef struct kernel_table {
-    /* Magnitude of each row and head: the sum of |x| over the head's channels, in 16 interleaved partial sums that are
-     * added pairwise (j and j + 8, then + 4, + 2, + 1). Infinity where an element is not finite or |x| >= 2^126: such a
-     * row must be kept exact. `magnitudes` is [rows][heads]. Source: OTT's criterion, smallest |K|. */
-    void (*magnitudes)(const kernel_chunk *chunk, const void *rows, float *magnitudes);
+    /* How large each row of each head is: `sums` of |x|, and `squares` of x * x if that is not NULL, [rows][heads].
+     * Each is added up in 16 interleaved partial sums, which are then added pairwise (j and j + 8, then + 4, + 2, + 1).
+     * Both are infinite where an element is not finite or |x| >= 2^126: such a row must be kept exact. Source: OTT's
+     * criterion, smallest |K|. */
+    void (*magnitudes)(const kernel_chunk *chunk, const void *rows, float *sums, float *squares);
     /* Quantizes a chunk. Rows that are not exact must be finite and below 2^126. Source: KIVI's asymmetric quantizer.
      */
     void (*quantize)(const kernel_chunk *chunk, const void *rows, const uint8_t *exact, const kernel_codes *out);

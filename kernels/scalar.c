@@ -9,24 +9,28 @@ enum { LANES = 16 };
 /* Bits of 2^126. Below it, max - min of two values cannot overflow. */
 static const uint32_t too_large = 0x7e800000u;
 
-static float magnitude(kernel_type type, const void *rows, size_t first, uint32_t n) {
-    float sums[LANES] = {0};
-    bool exact = false;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t bits = bits_of(load_element(type, rows, first + i)) & 0x7fffffffu;
-        exact |= bits >= too_large;
-        sums[i % LANES] += float_of(bits);
-    }
+static float add_lanes(float *lanes) {
     for (int width = LANES / 2; width > 0; width /= 2)
         for (int j = 0; j < width; j++)
-            sums[j] += sums[j + width];
-    return exact ? INFINITY : sums[0];
+            lanes[j] += lanes[j + width];
+    return lanes[0];
 }
 
-static void magnitudes(const kernel_chunk *chunk, const void *rows, float *out) {
+static void magnitudes(const kernel_chunk *chunk, const void *rows, float *sums, float *squares) {
     size_t n = (size_t)chunk->rows * chunk->heads;
-    for (size_t i = 0; i < n; i++)
-        out[i] = magnitude(chunk->type, rows, i * chunk->head_dim, chunk->head_dim);
+    for (size_t i = 0; i < n; i++) {
+        float sum[LANES] = {0}, square[LANES] = {0};
+        bool exact = false;
+        for (uint32_t c = 0; c < chunk->head_dim; c++) {
+            uint32_t bits = bits_of(load_element(chunk->type, rows, i * chunk->head_dim + c)) & 0x7fffffffu;
+            exact |= bits >= too_large;
+            sum[c % LANES] += float_of(bits);
+            square[c % LANES] += float_of(bits) * float_of(bits);
+        }
+        sums[i] = exact ? INFINITY : add_lanes(sum);
+        if (squares)
+            squares[i] = exact ? INFINITY : add_lanes(square);
+    }
 }
 
 /* Stores scale and minimum of a group that spans [low, high] and returns what codes are made with: the numbers as they

@@ -1,4 +1,5 @@
 /* Compressing: an engine's plan, chunks gathered, a codec, streams laid down. */
+#include "../kernels/outliers.h"
 #include "engines/engine.h"
 #include "engines/gguf.h"
 #include "file/reader.h"
@@ -10,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One plane's stream of a chunk, or a verbatim block's. */
+/* One plane's rows of a chunk, or a verbatim block, and the stream that is made of it. */
 typedef struct encoded {
-    uint8_t *bytes;
-    size_t room;
+    uint8_t *rows, *bytes;
+    size_t rows_room, room;
     format_stream about; /* all but the offset */
     measure measure;
 } encoded;
@@ -22,8 +23,8 @@ typedef struct compress_slot {
     run_buffers buffers;
     encoded *encoded;
     uint32_t n_encoded;
-    uint8_t *magnitudes, *key_exact, *exact;
-    size_t magnitudes_bytes, key_exact_bytes, exact_bytes;
+    uint8_t *magnitudes, *exact, *plane_exact; /* of the chunk at hand: scratch, outliers of K, and of one plane */
+    size_t magnitudes_bytes, exact_bytes, plane_exact_bytes;
 } compress_slot;
 
 typedef struct compress_context {
@@ -38,6 +39,8 @@ typedef struct compress_context {
 kvot_compress_options kvot_compress_defaults(void) {
     return (kvot_compress_options){.codec = KVOT_OTT, .bits = 4, .group = 64, .outliers = KVOT_OUTLIERS_AUTO};
 }
+
+static_assert((int)OUTLIERS_MAX_ROWS >= (int)FORMAT_CHUNK_ROWS, "the outlier rule takes whole chunks");
 
 static kvot_status check_options(const kvot_compress_options *options, kvot_error *error) {
     if (options->codec != KVOT_LOSSLESS && options->codec != KVOT_OTT)
@@ -113,72 +116,120 @@ static void set_codecs(plan *plan, const kvot_compress_options *options) {
 }
 
 /* Encodes `n` rows, decodes them again and measures what was lost. */
-static kvot_status encode(compress_slot *slot, const format_plane *plane, const uint8_t *rows, uint32_t n,
-                          const uint8_t *exact, encoded *out, kvot_error *error) {
+static kvot_status encode(compress_slot *slot, encoded *of, const format_plane *plane, uint32_t n, const uint8_t *exact,
+                          kvot_error *error) {
     const codec *codec = codec_of(plane->codec);
     run_buffers *buffers = &slot->buffers;
     size_t bytes = (size_t)n * plane->row_bytes, stored = 0;
-    kvot_status status = make_room(&out->bytes, &out->room, codec->bound(plane, n, exact), error);
+    kvot_status status = make_room(&of->bytes, &of->room, codec->bound(plane, n, exact), error);
     if (status == KVOT_OK)
-        status = codec->encode(&buffers->codec, plane, rows, n, exact, out->bytes, &stored, error);
+        status = codec->encode(&buffers->codec, plane, of->rows, n, exact, of->bytes, &stored, error);
     if (status != KVOT_OK)
         return status;
-    const uint8_t *decoded = rows;
-    out->measure = measure_none();
+    const uint8_t *decoded = of->rows;
+    of->measure = measure_none();
     if (plane->codec == FORMAT_OTT) {
         status = make_room(&buffers->other, &buffers->other_bytes, bytes, error);
         if (status == KVOT_OK)
-            status = codec->decode(&buffers->codec, plane, out->bytes, stored, n, buffers->other, error);
+            status = codec->decode(&buffers->codec, plane, of->bytes, stored, n, buffers->other, error);
         if (status != KVOT_OK)
             return status;
         decoded = buffers->other;
-        out->measure = measure_rows(plane->type, rows, decoded, bytes);
+        of->measure = measure_rows(plane->type, of->rows, decoded, bytes);
     }
-    out->about = (format_stream){.checksum = format_checksum(out->bytes, stored),
-                                 .decoded_checksum = format_checksum(decoded, bytes),
-                                 .stored_bytes = (uint32_t)stored,
-                                 .decoded_bytes = (uint32_t)bytes,
-                                 .type = codec->stream_type};
+    of->about = (format_stream){.checksum = format_checksum(of->bytes, stored),
+                                .decoded_checksum = format_checksum(decoded, bytes),
+                                .stored_bytes = (uint32_t)stored,
+                                .decoded_bytes = (uint32_t)bytes,
+                                .type = codec->stream_type};
     return KVOT_OK;
 }
 
 static kvot_status encode_verbatim(const compress_context *compress, compress_slot *slot, uint32_t block,
                                    kvot_error *error) {
-    run_buffers *buffers = &slot->buffers;
+    encoded *of = &slot->encoded[0];
     uint32_t n = cache_verbatim_bytes(compress->cache, block);
-    kvot_status status = make_room(&buffers->rows, &buffers->rows_bytes, n, error);
+    kvot_status status = make_room(&of->rows, &of->rows_room, n, error);
     if (status == KVOT_OK)
-        status = cache_gather_verbatim(compress->cache, block, compress->in, buffers->rows, error);
-    return status == KVOT_OK ? encode(slot, &codec_verbatim, buffers->rows, n, NULL, &slot->encoded[0], error) : status;
+        status = cache_gather_verbatim(compress->cache, block, compress->in, of->rows, error);
+    return status == KVOT_OK ? encode(slot, of, &codec_verbatim, n, NULL, error) : status;
 }
 
-/* Chooses the outlier tokens of a chunk of `plane`. Those of V are those of K, and what cannot be quantized. */
-static kvot_status choose(const compress_context *compress, compress_slot *slot, cache_job job, uint32_t plane,
+/* Chooses the outlier tokens of a unit's chunk: sets slot->exact, [rows][heads], to those of its K plane. */
+static kvot_status choose(const compress_context *compress, compress_slot *slot, cache_job job, uint32_t key_plane,
                           kvot_error *error) {
+    const format_plane *keys = &compress->cache->tables.planes[key_plane];
+    size_t n = (size_t)job.chunk->rows * keys->heads;
+    kvot_status status = make_room(&slot->exact, &slot->exact_bytes, n, error);
+    if (status == KVOT_OK)
+        status = make_room(&slot->magnitudes, &slot->magnitudes_bytes, 3 * n * sizeof(float), error);
+    if (status != KVOT_OK)
+        return status;
+    if (compress->fixed) {
+        fixed_outliers_of(compress->fixed, compress->cache, job, slot->exact);
+        return KVOT_OK;
+    }
+    outliers_view view = {.rows = job.chunk->rows, .heads = keys->heads, .start = job.chunk->first_position == 0};
+    float *magnitudes = (float *)slot->magnitudes;
+    view.keys = magnitudes;
+    view.key_squares = magnitudes + n;
+    const encoded *of = &slot->encoded[key_plane - job.unit->first_plane];
+    kernel_chunk chunk = codec_chunk(keys, job.chunk->rows);
+    kernels()->magnitudes(&chunk, of->rows, magnitudes, magnitudes + n);
+    const format_plane *values = keys + 1;
+    if (key_plane + 1 < job.unit->first_plane + job.unit->n_planes && values->codec == FORMAT_OTT &&
+        values->heads == keys->heads) {
+        view.values = magnitudes + 2 * n;
+        chunk = codec_chunk(values, job.chunk->rows);
+        kernels()->magnitudes(&chunk, of[1].rows, magnitudes + 2 * n, NULL);
+    }
+    outliers_choose(&view, slot->exact);
+    return KVOT_OK;
+}
+
+/* Sets slot->plane_exact for one plane: the outlier tokens of K, if it has as many heads, and what cannot be quantized.
+ */
+static kvot_status exact_rows(const compress_context *compress, compress_slot *slot, cache_job job, uint32_t plane,
+                              uint32_t key_plane, kvot_error *error) {
     const format_plane *about = &compress->cache->tables.planes[plane];
-    uint32_t key_plane = outliers_key_plane(compress->cache, job.unit);
     size_t n = (size_t)job.chunk->rows * about->heads;
     kvot_status status = make_room(&slot->magnitudes, &slot->magnitudes_bytes, n * sizeof(float), error);
     if (status == KVOT_OK)
-        status = make_room(&slot->exact, &slot->exact_bytes, n, error);
-    if (status == KVOT_OK && plane == key_plane)
-        status = make_room(&slot->key_exact, &slot->key_exact_bytes, n, error);
+        status = make_room(&slot->plane_exact, &slot->plane_exact_bytes, n, error);
     if (status != KVOT_OK)
         return status;
+    if (key_plane != UINT32_MAX && compress->cache->tables.planes[key_plane].heads == about->heads)
+        memcpy(slot->plane_exact, slot->exact, n);
+    else
+        memset(slot->plane_exact, 0, n);
     float *magnitudes = (float *)slot->magnitudes;
     kernel_chunk chunk = codec_chunk(about, job.chunk->rows);
-    kernels()->magnitudes(&chunk, slot->buffers.rows, magnitudes);
-    if (plane == key_plane) {
-        outliers_of_keys(compress->fixed, compress->cache, job, magnitudes, slot->exact);
-        memcpy(slot->key_exact, slot->exact, n);
-        return KVOT_OK;
-    }
-    if (key_plane != UINT32_MAX && key_plane < plane && compress->cache->tables.planes[key_plane].heads == about->heads)
-        memcpy(slot->exact, slot->key_exact, n);
-    else
-        memset(slot->exact, 0, n);
-    outliers_add_infinite(magnitudes, n, slot->exact);
+    kernels()->magnitudes(&chunk, slot->encoded[plane - job.unit->first_plane].rows, magnitudes, NULL);
+    outliers_add_infinite(magnitudes, n, slot->plane_exact);
     return KVOT_OK;
+}
+
+static kvot_status encode_unit(const compress_context *compress, compress_slot *slot, cache_job job,
+                               kvot_error *error) {
+    const format_plane *planes = compress->cache->tables.planes;
+    uint32_t first = job.unit->first_plane, key_plane = outliers_key_plane(compress->cache, job.unit);
+    kvot_status status = KVOT_OK;
+    for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++) {
+        encoded *of = &slot->encoded[i];
+        status = make_room(&of->rows, &of->rows_room, (size_t)job.chunk->rows * planes[first + i].row_bytes, error);
+        if (status == KVOT_OK)
+            status = cache_gather(compress->cache, first + i, job.chunk, compress->in, of->rows, error);
+    }
+    if (status == KVOT_OK && key_plane != UINT32_MAX)
+        status = choose(compress, slot, job, key_plane, error);
+    for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++) {
+        const format_plane *plane = &planes[first + i];
+        if (plane->codec == FORMAT_OTT)
+            status = exact_rows(compress, slot, job, first + i, key_plane, error);
+        if (status == KVOT_OK)
+            status = encode(slot, &slot->encoded[i], plane, job.chunk->rows, slot->plane_exact, error);
+    }
+    return status;
 }
 
 static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
@@ -194,22 +245,7 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
         slot->encoded = more;
         slot->n_encoded = n_streams;
     }
-    if (job.verbatim)
-        return encode_verbatim(compress, slot, job.block, error);
-    kvot_status status = KVOT_OK;
-    for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++) {
-        uint32_t p = job.unit->first_plane + i;
-        const format_plane *plane = &compress->cache->tables.planes[p];
-        run_buffers *buffers = &slot->buffers;
-        status = make_room(&buffers->rows, &buffers->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
-        if (status == KVOT_OK)
-            status = cache_gather(compress->cache, p, job.chunk, compress->in, buffers->rows, error);
-        if (status == KVOT_OK && plane->codec == FORMAT_OTT)
-            status = choose(compress, slot, job, p, error);
-        if (status == KVOT_OK)
-            status = encode(slot, plane, buffers->rows, job.chunk->rows, slot->exact, &slot->encoded[i], error);
-    }
-    return status;
+    return job.verbatim ? encode_verbatim(compress, slot, job.block, error) : encode_unit(compress, slot, job, error);
 }
 
 static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
@@ -235,12 +271,14 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
 static void drop(void *memory) {
     compress_slot *slot = memory;
     run_buffers_free(&slot->buffers);
-    for (uint32_t i = 0; i < slot->n_encoded; i++)
+    for (uint32_t i = 0; i < slot->n_encoded; i++) {
+        free(slot->encoded[i].rows);
         free(slot->encoded[i].bytes);
+    }
     free(slot->encoded);
     free(slot->magnitudes);
-    free(slot->key_exact);
     free(slot->exact);
+    free(slot->plane_exact);
 }
 
 /* Writes the cache's streams and index. */

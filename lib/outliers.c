@@ -1,7 +1,5 @@
 #include "outliers.h"
 
-#include "../kernels/outliers.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +44,7 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     if (status != KVOT_OK)
         return status;
     kernel_chunk chunk = codec_chunk(plane, job.chunk->rows);
-    kernels()->magnitudes(&chunk, buffers->rows, (float *)buffers->other);
+    kernels()->magnitudes(&chunk, buffers->rows, (float *)buffers->other, NULL);
     return KVOT_OK;
 }
 
@@ -114,14 +112,9 @@ void fixed_outliers_free(fixed_outliers *fixed) {
     *fixed = (fixed_outliers){0};
 }
 
-void outliers_of_keys(const fixed_outliers *fixed, const cache *cache, cache_job job, const float *magnitudes,
-                      uint8_t *exact) {
+void fixed_outliers_of(const fixed_outliers *fixed, const cache *cache, cache_job job, uint8_t *exact) {
     uint32_t heads = cache->tables.planes[outliers_key_plane(cache, job.unit)].heads;
     const cache_chunk *chunk = job.chunk;
-    if (!fixed) {
-        outliers_choose(magnitudes, chunk->rows, heads, chunk->first_position, exact);
-        return;
-    }
     memset(exact, 0, (size_t)chunk->rows * heads);
     const kept_row *kept = fixed->kept + fixed->first[job.unit - cache->units];
     for (uint32_t h = 0; h < heads; h++) {
@@ -129,7 +122,6 @@ void outliers_of_keys(const fixed_outliers *fixed, const cache *cache, cache_job
             if (kept->row - chunk->first_row < chunk->rows)
                 exact[(size_t)(kept->row - chunk->first_row) * heads + h] = 1;
     }
-    outliers_add_infinite(magnitudes, (size_t)chunk->rows * heads, exact);
 }
 
 void outliers_add_infinite(const float *magnitudes, size_t n, uint8_t *exact) {

@@ -24,9 +24,8 @@ kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const ca
                                 run_progress *progress, kvot_error *error);
 void fixed_outliers_free(fixed_outliers *fixed);
 
-/* Sets `exact` [rows][heads] for a chunk of a K plane. `fixed` is NULL for the chunk's own rule. */
-void outliers_of_keys(const fixed_outliers *fixed, const cache *cache, cache_job job, const float *magnitudes,
-                      uint8_t *exact);
+/* Sets `exact` [rows][heads] for a chunk of a K plane to the rows that were chosen over the whole plane. */
+void fixed_outliers_of(const fixed_outliers *fixed, const cache *cache, cache_job job, uint8_t *exact);
 
 /* Adds rows that cannot be quantized: their magnitude is infinite. */
 void outliers_add_infinite(const float *magnitudes, size_t n, uint8_t *exact);

@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "../../kernels/numbers.h"
+#include "../../kernels/outliers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -34,11 +35,33 @@ static void magnitude_of_known_rows(void) {
         rows[1][i] = 1.0f;
     }
     rows[1][7] = NAN;
-    float out[2];
+    float out[2], squares[2];
     kernel_chunk chunk = {.type = KERNEL_F32, .rows = 2, .heads = 1, .head_dim = 20};
-    kernels()->magnitudes(&chunk, rows, out);
+    kernels()->magnitudes(&chunk, rows, out, squares);
     CU_ASSERT_EQUAL(out[0], 30.0f);
-    CU_ASSERT_TRUE(isinf(out[1]));
+    CU_ASSERT_EQUAL(squares[0], 50.0f);
+    CU_ASSERT_TRUE(isinf(out[1]) && isinf(squares[1]));
+}
+
+static void rows_chosen(bool start, const float *keys, const float *squares, const float *values,
+                        const char *expected) {
+    uint8_t exact[8];
+    outliers_choose(&(outliers_view){8, 1, start, keys, squares, values}, exact);
+    for (int r = 0; r < 8; r++)
+        CU_ASSERT_EQUAL(exact[r], expected[r] == 'x');
+}
+
+static void outliers_are_chosen_inside_a_chunk(void) {
+    static const float even[8] = {9, 9, 9, 9, 9, 9, 9, 9}, ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+    static const float keys[8] = {8, 1, 9, 2, 9, 9, INFINITY, 1}, values[8] = {9, .5f, 9, 9, 1, 1, .1f, 9};
+    rows_chosen(true, even, ones, ones, "xx......");    /* of equal rows the first */
+    rows_chosen(true, keys, ones, values, ".x.....x");  /* the smallest |K|, V does not matter */
+    rows_chosen(false, even, ones, ones, "........");   /* nothing stands out */
+    rows_chosen(false, even, ones, values, "......x."); /* a short value: 0.9, of a median of 9 */
+    rows_chosen(false, keys, ones, ones, ".x.....x");   /* short keys: 1 of a median of 8 */
+    static const float short_keys[8] = {1, .1f, 1, 1, 1, 1, 1, 1};
+    rows_chosen(false, keys, short_keys, ones, ".......x"); /* but not where K^2 is small too */
+    rows_chosen(false, even, ones, NULL, "........");
 }
 
 enum { ROWS = 100, HEADS = 3, HEAD_DIM = 40, CHANNELS = HEADS * HEAD_DIM };
@@ -132,6 +155,7 @@ static void full_range_stays_finite(void) {
 const unit_test kernel_tests[] = {{"halves come back", halves_come_back},
                                   {"halves round to even and saturate", halves_round_to_even_and_saturate},
                                   {"magnitude of known rows", magnitude_of_known_rows},
+                                  {"outliers are chosen inside a chunk", outliers_are_chosen_inside_a_chunk},
                                   {"codes are within half a step", codes_are_within_half_a_step},
                                   {"exact rows take no part", exact_rows_take_no_part},
                                   {"constant and zero groups are exact", constant_and_zero_groups_are_exact},
