@@ -15,6 +15,7 @@ typedef struct cli_options {
     const char *output;
     const char *against;
     bool json, quiet;
+    const char *ott_option; /* name of the last option that is for ott only, or NULL */
     const char *files[2];
     int n_files;
 } cli_options;
@@ -54,6 +55,9 @@ const char *cli_bytes(uint64_t bytes);
 /* `path` without its directory and, if it ends in it, without `suffix`; or NULL if it does not end in it. To be freed.
  */
 char *cli_replace_suffix(const char *path, const char *suffix, const char *with);
+
+/* "standard input" or "standard output" for "-". */
+const char *cli_name(const char *path, const char *standard);
 
 /* A number, or null where it is not finite. */
 json_t *cli_real(double value);

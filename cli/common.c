@@ -56,6 +56,10 @@ char *cli_replace_suffix(const char *path, const char *suffix, const char *with)
     return text;
 }
 
+const char *cli_name(const char *path, const char *standard) {
+    return strcmp(path, "-") == 0 ? standard : path;
+}
+
 static volatile sig_atomic_t interrupted;
 static double started, shown;
 static const char *showing; /* NULL: no terminal, or asked to be quiet */

@@ -11,6 +11,8 @@ static int run(const cli_options *options) {
         output = "-";
     if (!output)
         output = named = cli_replace_suffix(input, "", ".kvot");
+    if (options->ott_option && options->compress.codec == KVOT_LOSSLESS)
+        return cli_usage(&command_compress, "%s is for --codec ott", options->ott_option);
     if (options->json && strcmp(output, "-") == 0)
         return cli_usage(&command_compress, "--json and the result cannot both go to standard output");
     kvot_run how;
@@ -26,12 +28,16 @@ static int run(const cli_options *options) {
     double seconds = cli_now() - start, ratio = (double)sizes.original_bytes / (double)sizes.stored_bytes;
     int exit_code = EXIT_DONE;
     if (options->json)
-        exit_code = cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f, s:f}", "input", input, "output", output,
+        exit_code = cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "input", input, "output", output,
                                              "original_bytes", (json_int_t)sizes.original_bytes, "stored_bytes",
-                                             (json_int_t)sizes.stored_bytes, "ratio", ratio, "seconds", seconds));
+                                             (json_int_t)sizes.stored_bytes, "quantized_bytes",
+                                             (json_int_t)sizes.quantized_bytes, "ratio", ratio, "seconds", seconds));
     else if (!options->quiet)
-        fprintf(stderr, "%s: %s -> %s, %.2f times smaller, %.2f s\n", output, cli_bytes(sizes.original_bytes),
-                cli_bytes(sizes.stored_bytes), ratio, seconds);
+        fprintf(stderr, "%s: %s -> %s, %.2f times smaller, %.2f s%s\n", cli_name(output, "standard output"),
+                cli_bytes(sizes.original_bytes), cli_bytes(sizes.stored_bytes), ratio, seconds,
+                options->compress.codec == KVOT_OTT && sizes.quantized_bytes == 0
+                    ? "\nnothing in it is of type f32, f16 or bf16: all was kept without loss"
+                    : "");
     free(named);
     return exit_code;
 }

@@ -150,6 +150,8 @@ bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *o
             return false;
         }
         const char *wrong = take(options, (char)letter, optarg);
+        if (letter == 'B' || letter == 'G' || letter == 'O')
+            options->ott_option = letter == 'B' ? "--bits" : letter == 'G' ? "--group" : "--outliers";
         if (wrong) {
             *exit_code = cli_usage(command, "'%s' %s", optarg, wrong);
             return false;

@@ -32,7 +32,7 @@ static int run(const cli_options *options) {
                                              "original_bytes", (json_int_t)sizes.original_bytes, "stored_bytes",
                                              (json_int_t)sizes.stored_bytes, "seconds", seconds));
     else if (!options->quiet)
-        fprintf(stderr, "%s: %s -> %s, %.2f s\n", output, cli_bytes(sizes.stored_bytes),
+        fprintf(stderr, "%s: %s -> %s, %.2f s\n", cli_name(output, "standard output"), cli_bytes(sizes.stored_bytes),
                 cli_bytes(sizes.original_bytes), seconds);
     free(named);
     return exit_code;

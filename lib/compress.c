@@ -302,7 +302,7 @@ static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kv
     }
     uint64_t bytes = format_index_bytes(cache->tables.index, UINT64_MAX);
     status = writer_finish(compress->writer, cache->tables.index, bytes, error);
-    *sizes = (kvot_sizes){cache->tables.index->source_bytes, compress->writer->offset};
+    *sizes = run_sizes(cache, compress->writer->offset);
     return status;
 }
 

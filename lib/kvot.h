@@ -81,8 +81,9 @@ typedef struct kvot_compress_options {
 KVOT_API kvot_compress_options kvot_compress_defaults(void);
 
 typedef struct kvot_sizes {
-    uint64_t original_bytes; /* of the engine's file */
-    uint64_t stored_bytes;   /* of the .kvot file */
+    uint64_t original_bytes;  /* of the engine's file */
+    uint64_t stored_bytes;    /* of the .kvot file */
+    uint64_t quantized_bytes; /* original bytes of planes that are not kept without loss, each row counted once */
 } kvot_sizes;
 
 /* Compresses the engine's file `input` to the .kvot file `output`. `options`, `run`, `sizes`, `error` may be NULL.

@@ -75,7 +75,7 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
         output_close(&out);
     }
     if (sizes)
-        *sizes = (kvot_sizes){reader.cache.tables.index->source_bytes, reader.in.bytes};
+        *sizes = run_sizes(&reader.cache, reader.in.bytes);
     reader_close(&reader);
     return status;
 }

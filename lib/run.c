@@ -11,6 +11,16 @@ uint64_t run_job_bytes(const cache *cache, cache_job job) {
     return row_bytes * job.chunk->rows;
 }
 
+kvot_sizes run_sizes(const cache *cache, uint64_t stored_bytes) {
+    const format_tables *tables = &cache->tables;
+    kvot_sizes sizes = {.original_bytes = tables->index->source_bytes, .stored_bytes = stored_bytes};
+    for (uint32_t p = 0; p < tables->index->n_planes; p++)
+        if (tables->planes[p].codec != FORMAT_LOSSLESS)
+            sizes.quantized_bytes +=
+                (uint64_t)tables->rowsets[tables->planes[p].rowset].n_rows * tables->planes[p].row_bytes;
+    return sizes;
+}
+
 run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes) {
     run_progress progress = {.run = run};
     for (uint64_t job = 0; job < cache->n_jobs; job++)

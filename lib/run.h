@@ -9,6 +9,9 @@
 /* Bytes of the source that a job stands for. */
 uint64_t run_job_bytes(const cache *cache, cache_job job);
 
+/* What the public calls say about a cache whose .kvot file has `stored_bytes`. */
+kvot_sizes run_sizes(const cache *cache, uint64_t stored_bytes);
+
 /* Counts progress and asks whether to go on. */
 typedef struct run_progress {
     const kvot_run *run;

