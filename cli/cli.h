@@ -59,6 +59,9 @@ char *cli_replace_suffix(const char *path, const char *suffix, const char *with)
 /* "standard input" or "standard output" for "-". */
 const char *cli_name(const char *path, const char *standard);
 
+/* A file's name; bytes that JSON cannot hold become '?'. */
+json_t *cli_text(const char *text);
+
 /* A number, or null where it is not finite. */
 json_t *cli_real(double value);
 

@@ -103,6 +103,18 @@ void cli_progress_end(void) {
     showing = NULL;
 }
 
+json_t *cli_text(const char *text) {
+    json_t *value = json_string(text);
+    char *plain = value ? NULL : strdup(text);
+    if (!plain)
+        return value;
+    for (char *c = plain; *c; c++)
+        *c = (unsigned char)*c < 0x80 ? *c : '?';
+    value = json_string(plain);
+    free(plain);
+    return value;
+}
+
 json_t *cli_real(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }

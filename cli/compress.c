@@ -28,9 +28,9 @@ static int run(const cli_options *options) {
     double seconds = cli_now() - start, ratio = (double)sizes.original_bytes / (double)sizes.stored_bytes;
     int exit_code = EXIT_DONE;
     if (options->json)
-        exit_code = cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "input", input, "output", output,
-                                             "original_bytes", (json_int_t)sizes.original_bytes, "stored_bytes",
-                                             (json_int_t)sizes.stored_bytes, "quantized_bytes",
+        exit_code = cli_print_json(json_pack("{s:o, s:o, s:I, s:I, s:I, s:f, s:f}", "input", cli_text(input), "output",
+                                             cli_text(output), "original_bytes", (json_int_t)sizes.original_bytes,
+                                             "stored_bytes", (json_int_t)sizes.stored_bytes, "quantized_bytes",
                                              (json_int_t)sizes.quantized_bytes, "ratio", ratio, "seconds", seconds));
     else if (!options->quiet)
         fprintf(stderr, "%s: %s -> %s, %.2f times smaller, %.2f s%s\n", cli_name(output, "standard output"),

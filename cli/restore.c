@@ -28,9 +28,9 @@ static int run(const cli_options *options) {
     double seconds = cli_now() - start;
     int exit_code = EXIT_DONE;
     if (options->json)
-        exit_code = cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f}", "input", input, "output", output,
-                                             "original_bytes", (json_int_t)sizes.original_bytes, "stored_bytes",
-                                             (json_int_t)sizes.stored_bytes, "seconds", seconds));
+        exit_code = cli_print_json(json_pack("{s:o, s:o, s:I, s:I, s:f}", "input", cli_text(input), "output",
+                                             cli_text(output), "original_bytes", (json_int_t)sizes.original_bytes,
+                                             "stored_bytes", (json_int_t)sizes.stored_bytes, "seconds", seconds));
     else if (!options->quiet)
         fprintf(stderr, "%s: %s -> %s, %.2f s\n", cli_name(output, "standard output"), cli_bytes(sizes.stored_bytes),
                 cli_bytes(sizes.original_bytes), seconds);

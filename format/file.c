@@ -19,6 +19,17 @@ uint64_t format_checksum(const void *bytes, size_t n) {
     return XXH3_64bits(bytes, n);
 }
 
+bool format_is_text(const char *field, size_t n) {
+    size_t length = 0;
+    while (length < n && field[length] >= ' ' && field[length] <= '~')
+        length++;
+    if (length == n)
+        return false;
+    while (length < n && field[length] == 0)
+        length++;
+    return length == n;
+}
+
 void format_seal_header(format_header *header, const char *writer) {
     memset(header, 0, sizeof *header);
     memcpy(header->magic, FORMAT_MAGIC, sizeof header->magic);
@@ -40,8 +51,8 @@ const char *format_check_header(const format_header *header) {
         return "the header's length is wrong";
     if (header->incompatible != 0)
         return "needs a feature that this version does not have";
-    if (header->writer[sizeof header->writer - 1] != 0)
-        return "the writer's name is not terminated";
+    if (!format_is_text(header->writer, sizeof header->writer))
+        return "the writer's name is not a text";
     return NULL;
 }
 

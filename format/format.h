@@ -185,6 +185,9 @@ uint64_t format_index_bytes(const format_index *index, uint64_t limit);
 /* Points `tables` into `memory`, which starts with a format_index whose counts fit `bytes` exactly. */
 const char *format_index_tables(const void *memory, uint64_t bytes, format_tables *tables);
 
+/* True if a text field holds printable ASCII, then nothing but NUL, at least one. */
+bool format_is_text(const char *field, size_t n);
+
 const char *format_check_header(const format_header *header);
 const char *format_check_footer(const format_footer *footer, uint64_t file_bytes);
 

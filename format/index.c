@@ -233,18 +233,15 @@ static const char *check_streams(const format_tables *t, uint64_t verbatim, uint
     return s != t->index->n_streams ? "streams are left over" : NULL;
 }
 
-static bool terminated(const char *text, size_t n) {
-    return text[n - 1] == 0;
-}
-
 const char *format_check_index(const format_tables *t, uint64_t index_offset) {
     const format_index *index = t->index;
     for (size_t i = 0; i < sizeof index->reserved / sizeof *index->reserved; i++)
         if (index->reserved[i] != 0)
             return "reserved bits of the index are set";
-    if (!terminated(index->engine, sizeof index->engine) || !terminated(index->variant, sizeof index->variant) ||
-        !terminated(index->architecture, sizeof index->architecture))
-        return "a name in the index is not terminated";
+    if (!format_is_text(index->engine, sizeof index->engine) ||
+        !format_is_text(index->variant, sizeof index->variant) ||
+        !format_is_text(index->architecture, sizeof index->architecture))
+        return "a name in the index is not a text";
     uint64_t verbatim = 0;
     const char *wrong;
     if ((wrong = check_rowsets(t)) || (wrong = check_views(t)) || (wrong = check_planes(t)) ||

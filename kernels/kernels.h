@@ -22,6 +22,8 @@ typedef struct kernel_chunk {
     uint32_t group; /* rows (keys) or channels of a head (values) that share a scale and a minimum */
     uint32_t bits;  /* 2, 3, 4 or 8 */
     bool keys;      /* K: per channel over rows; V: per row over channels */
+    float share;    /* quantize: the middle share of each group's range that codes span; 1 for all of it. Values outside
+                       get the nearest code */
 } kernel_chunk;
 
 /* What quantize writes and dequantize reads. `scales` and `minima` have the chunk's element type:

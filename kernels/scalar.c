@@ -40,18 +40,19 @@ typedef struct range {
 } range;
 
 static range store_range(const kernel_chunk *chunk, const kernel_codes *out, size_t at, float low, float high) {
-    bool empty = low > high;
-    float minimum = empty ? 0.0f : low + 0.0f; /* + 0 makes -0 into 0 */
     float levels = (float)((1u << chunk->bits) - 1u);
-    float scale = empty ? 0.0f : (high - low) / levels;
-    store_element(chunk->type, out->scales, at, scale);
-    scale = load_element(chunk->type, out->scales, at);
-    if (scale < 0x1p-126f) { /* 1 / scale could overflow */
-        scale = 0.0f;
-        store_element(chunk->type, out->scales, at, scale);
-    }
+    float span = low > high ? 0.0f : high - low;
+    float margin = (1.0f - chunk->share) * 0.5f;
+    float minimum = low > high ? 0.0f : low + span * margin; /* adding +0 makes -0 into 0 */
+    store_element(chunk->type, out->scales, at, span * chunk->share / levels);
     store_element(chunk->type, out->minima, at, minimum);
-    return (range){minimum, scale > 0.0f ? 1.0f / scale : 0.0f};
+    float scale = load_element(chunk->type, out->scales, at);
+    minimum = load_element(chunk->type, out->minima, at);
+    if (scale < 0x1p-126f) { /* 1 / scale could overflow */
+        store_element(chunk->type, out->scales, at, 0.0f);
+        return (range){minimum, 0.0f};
+    }
+    return (range){minimum, 1.0f / scale};
 }
 
 static void put_code(const kernel_chunk *chunk, const kernel_codes *out, size_t row, size_t channel, uint32_t code) {
@@ -74,9 +75,8 @@ static uint32_t get_code(const kernel_chunk *chunk, const kernel_codes *in, size
 }
 
 static uint32_t code_of(const kernel_chunk *chunk, range range, float value) {
-    uint32_t top = (1u << chunk->bits) - 1u;
-    uint32_t code = (uint32_t)lrintf((value - range.minimum) * range.inverse);
-    return code < top ? code : top;
+    float code = rintf((value - range.minimum) * range.inverse), top = (float)((1u << chunk->bits) - 1u);
+    return (uint32_t)(code < 0.0f ? 0.0f : code > top ? top : code);
 }
 
 static void quantize_keys(const kernel_chunk *chunk, const void *rows, const uint8_t *exact, const kernel_codes *out) {

@@ -44,5 +44,6 @@ kernel_chunk codec_chunk(const format_plane *plane, uint32_t rows) {
                           .head_dim = elems / plane->heads,
                           .group = plane->group,
                           .bits = plane->bits,
-                          .keys = plane->kind == FORMAT_K};
+                          .keys = plane->kind == FORMAT_K,
+                          .share = 1.0f};
 }

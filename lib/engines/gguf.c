@@ -1,6 +1,7 @@
 /* Facts: the GGUF document of ggml, versions 2 and 3. */
 #include "gguf.h"
 
+#include "../../format/format.h"
 #include "../io/cursor.h"
 
 #include <stdlib.h>
@@ -104,7 +105,8 @@ static bool take_dim(cursor *cursor, uint32_t type, uint32_t *dims) {
  * skipped too. */
 static bool take_value(cursor *cursor, const char *key, uint32_t type, gguf *model) {
     if (strcmp(key, "general.architecture") == 0 && type == STRING)
-        return take_string(cursor, model->architecture, sizeof model->architecture);
+        return take_string(cursor, model->architecture, sizeof model->architecture) &&
+               format_is_text(model->architecture, sizeof model->architecture);
     const char *dot = strchr(key, '.');
     const char *name = dot ? dot + 1 : key;
     if (strcmp(name, "attention.head_count_kv") == 0)

@@ -298,7 +298,7 @@ static kvot_status read_file(session *session, cursor *cursor) {
         if (!cursor_u32(cursor, &n) || n > 255)
             return damaged(in, cursor->at, "the architecture's name", session->error);
         uint32_t kept = n < sizeof name ? n : (uint32_t)sizeof name - 1;
-        if (!cursor_take(cursor, name, kept) || !cursor_skip(cursor, n - kept))
+        if (!cursor_take(cursor, name, kept) || !cursor_skip(cursor, n - kept) || !format_is_text(name, sizeof name))
             return damaged(in, cursor->at, "the architecture's name", session->error);
         memcpy(about->architecture, name, sizeof name);
     }

@@ -10,24 +10,6 @@
 
 enum { COPY_BYTES = 1 << 18 };
 
-int unnamed_file(void) {
-    const char *directory = getenv("TMPDIR");
-    if (!directory || !*directory)
-        directory = "/tmp";
-    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
-        return fd;
-    /* File systems without O_TMPFILE. */
-    char *name = NULL;
-    if (asprintf(&name, "%s/kvot-XXXXXX", directory) < 0)
-        return -1;
-    fd = mkostemp(name, O_CLOEXEC);
-    if (fd >= 0)
-        unlink(name);
-    free(name);
-    return fd;
-}
-
 /* Copies all that `from` gives to a file without a name. */
 static kvot_status spool(input *in, int from, kvot_error *error) {
     char *buffer = malloc(COPY_BYTES);

@@ -11,18 +11,6 @@
 
 enum { COPY_BYTES = 1 << 18 };
 
-bool write_all(int fd, const void *from, size_t n) {
-    for (size_t put = 0; put < n;) {
-        ssize_t part = write(fd, (const char *)from + put, n - put);
-        if (part < 0 && errno == EINTR)
-            continue;
-        if (part < 0)
-            return false;
-        put += (size_t)part;
-    }
-    return true;
-}
-
 /* A temporary file in the directory of out->path: ".NAME.kvot-XXXXXX". */
 static kvot_status open_temporary(output *out, kvot_error *error) {
     char *copy = strdup(out->path), *copy2 = strdup(out->path);

@@ -81,7 +81,9 @@ static void malformed_tables_are_refused(void) {
     REFUSED(s.index.n_planes = 3, "longer or shorter");
     REFUSED(s.index.n_streams = UINT32_MAX, "longer or shorter");
     REFUSED(s.index.reserved[7] = 1, "reserved");
-    REFUSED(memset(s.index.engine, 'x', sizeof s.index.engine), "terminated");
+    REFUSED(memset(s.index.engine, 'x', sizeof s.index.engine), "not a text");
+    REFUSED(s.index.variant[3] = 1, "not a text");
+    REFUSED(s.index.architecture[31] = 'x', "not a text");
     REFUSED(s.rowset.n_rows = 0, "empty");
     REFUSED(s.rowset.n_rows = 301, "not as many");
     REFUSED(s.rowset.n_chunks = 3, "more runs or chunks");

@@ -73,7 +73,7 @@ static double worst_error(uint32_t bits, uint32_t group, bool keys, const uint8_
     for (int r = 0; r < ROWS; r++)
         for (int c = 0; c < CHANNELS; c++)
             rows[r][c] = ((float)(unit_random() % 20001) - 10000) / 1000;
-    kernel_chunk chunk = {KERNEL_F32, ROWS, HEADS, HEAD_DIM, group, bits, keys};
+    kernel_chunk chunk = {KERNEL_F32, ROWS, HEADS, HEAD_DIM, group, bits, keys, 1};
     uint32_t low = bits == 3 ? 2 : bits;
     kernel_codes out = {scales, minima, codes, high, (CHANNELS * low + 7) / 8, (CHANNELS + 7) / 8};
     kernels()->quantize(&chunk, rows, exact, &out);
@@ -111,7 +111,7 @@ static void exact_rows_take_no_part(void) {
     for (int i = 0; i < 32; i++)
         rows[i] = other[i] = (float)i;
     other[5] = 1e20f;
-    kernel_chunk chunk = {KERNEL_F32, 32, 1, 1, 32, 8, true};
+    kernel_chunk chunk = {KERNEL_F32, 32, 1, 1, 32, 8, true, 1};
     kernels()->quantize(&chunk, rows, exact, &(kernel_codes){&scale[0], &minimum[0], codes[0], NULL, 1, 0});
     kernels()->quantize(&chunk, other, exact, &(kernel_codes){&scale[1], &minimum[1], codes[1], NULL, 1, 0});
     CU_ASSERT_EQUAL(memcmp(codes[0], codes[1], 32), 0);
@@ -120,12 +120,28 @@ static void exact_rows_take_no_part(void) {
     CU_ASSERT_EQUAL(codes[0][5], 0);
 }
 
+/* Codes span the middle share; what lies outside gets the nearest code. */
+static void a_share_of_the_range_is_kept(void) {
+    float rows[32], back[32], scale, minimum;
+    uint8_t exact[32] = {0}, codes[32];
+    for (int i = 0; i < 32; i++)
+        rows[i] = (float)i;
+    kernel_chunk chunk = {KERNEL_F32, 32, 1, 1, 32, 2, true, 0.75f};
+    kernel_codes out = {&scale, &minimum, codes, NULL, 1, 0};
+    kernels()->quantize(&chunk, rows, exact, &out);
+    CU_ASSERT_EQUAL(scale, 31 * 0.75f / 3);
+    CU_ASSERT_EQUAL(minimum, 31 * 0.125f);
+    kernels()->dequantize(&chunk, &out, back);
+    CU_ASSERT_EQUAL(back[0], minimum);
+    CU_ASSERT_DOUBLE_EQUAL(back[31], 31 * 0.875f, 1e-5);
+}
+
 static void constant_and_zero_groups_are_exact(void) {
     uint16_t rows[64], back[64], scale[2], minimum[2];
     uint8_t exact[64] = {0}, codes[64];
     for (int i = 0; i < 64; i++)
         rows[i] = i < 32 ? 0x8000 : 0xc123; /* -0, and a constant */
-    kernel_chunk chunk = {KERNEL_F16, 64, 1, 1, 32, 4, true};
+    kernel_chunk chunk = {KERNEL_F16, 64, 1, 1, 32, 4, true, 1};
     kernel_codes out = {scale, minimum, codes, NULL, 1, 0};
     kernels()->quantize(&chunk, rows, exact, &out);
     CU_ASSERT_EQUAL(scale[0], 0);
@@ -142,7 +158,7 @@ static void full_range_stays_finite(void) {
     for (int i = 0; i < 32; i++)
         rows[i] = i % 2 ? 0x7bff : 0xfbff;
     for (uint32_t bits = 2; bits <= 8; bits += bits < 4 ? 1 : 4) {
-        kernel_chunk chunk = {KERNEL_F16, 32, 1, 1, 32, bits, true};
+        kernel_chunk chunk = {KERNEL_F16, 32, 1, 1, 32, bits, true, 1};
         uint8_t high[32];
         kernel_codes out = {&scale, &minimum, codes, high, 1, 1};
         kernels()->quantize(&chunk, rows, exact, &out);
@@ -158,6 +174,7 @@ const unit_test kernel_tests[] = {{"halves come back", halves_come_back},
                                   {"outliers are chosen inside a chunk", outliers_are_chosen_inside_a_chunk},
                                   {"codes are within half a step", codes_are_within_half_a_step},
                                   {"exact rows take no part", exact_rows_take_no_part},
+                                  {"a share of the range is kept", a_share_of_the_range_is_kept},
                                   {"constant and zero groups are exact", constant_and_zero_groups_are_exact},
                                   {"the full range stays finite", full_range_stays_finite},
                                   {NULL, NULL}};
