@@ -16,8 +16,7 @@ static void help(void) {
          "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not a file that is known, or a damaged one.");
 }
 
-int main(int argc, char **argv) {
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error like any other */
+static int run(int argc, char **argv) {
     if (argc < 2) {
         help();
         return EXIT_USAGE;
@@ -38,4 +37,16 @@ int main(int argc, char **argv) {
         return cli_parse(*command, argc - 1, argv + 1, &options, &exit_code) ? (*command)->run(&options) : exit_code;
     }
     return cli_usage(NULL, "there is no command %s", argv[1]);
+}
+
+int main(int argc, char **argv) {
+    /* A closed pipe and a file that grows too large are errors like any other. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    int exit_code = run(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fputs("kvot: standard output: cannot write\n", stderr);
+        exit_code = exit_code == EXIT_DONE ? EXIT_FAILED : exit_code;
+    }
+    return exit_code;
 }

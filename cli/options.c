@@ -145,8 +145,9 @@ bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *o
             return false;
         }
         if (letter == '?' || letter == ':') {
-            *exit_code =
-                cli_usage(command, letter == ':' ? "%s wants a value" : "there is no option %s", argv[optind - 1]);
+            char short_form[] = {'-', (char)optopt, 0};
+            const char *name = strncmp(argv[optind - 1], "--", 2) == 0 ? argv[optind - 1] : short_form;
+            *exit_code = cli_usage(command, letter == ':' ? "%s wants a value" : "there is no option %s", name);
             return false;
         }
         const char *wrong = take(options, (char)letter, optarg);

@@ -84,12 +84,12 @@ static kvot_status apply_model(plan *plan, const input *in, const gguf *model, c
     return KVOT_OK;
 }
 
-static kvot_status read_model(plan *plan, const input *in, const char *path, kvot_error *error) {
+static kvot_status read_model(plan *plan, const input *in, const char *path, const kvot_run *run, kvot_error *error) {
     input file;
     gguf *model = malloc(sizeof *model);
     if (!model)
         return fail_memory(error);
-    kvot_status status = input_open(&file, path, error);
+    kvot_status status = input_open(&file, path, run, error);
     if (status == KVOT_OK) {
         status = gguf_read(&file, model, error);
         input_close(&file);
@@ -318,7 +318,7 @@ static kvot_status compress_input(const input *in, const char *output_path, cons
         return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
     kvot_status status = engine_read(in, &plan, error);
     if (status == KVOT_OK && options->model_path)
-        status = read_model(&plan, in, options->model_path, error);
+        status = read_model(&plan, in, options->model_path, run, error);
     if (status != KVOT_OK)
         goto end;
     set_codecs(&plan, options);
@@ -327,7 +327,7 @@ static kvot_status compress_input(const input *in, const char *output_path, cons
     plan_free(&plan);
     bool fix = options->codec == KVOT_OTT && options->outliers >= 0;
     run_progress progress = run_progress_start(run, &cache, fix && options->outliers > 0 ? 2 : 1);
-    if ((status = output_open(&out, output_path, run->overwrite, false, error)) != KVOT_OK)
+    if ((status = output_open(&out, output_path, run, false, error)) != KVOT_OK)
         goto end;
     if (fix &&
         (status = fixed_outliers_find(&fixed, (uint32_t)options->outliers, &cache, in, &progress, error)) != KVOT_OK)
@@ -362,7 +362,7 @@ kvot_status kvot_compress(const char *input_path, const char *output_path, const
     input in;
     kvot_status status = check_options(options, error);
     if (status == KVOT_OK)
-        status = input_open(&in, input_path, error);
+        status = input_open(&in, input_path, run, error);
     if (status != KVOT_OK)
         return status;
     status = compress_input(&in, output_path, options, run, sizes, error);

@@ -21,6 +21,8 @@ kvot_status fail_memory(kvot_error *error) {
 }
 
 kvot_status fail_errno(kvot_error *error, const char *name, const char *verb) {
+    if (errno == ECANCELED)
+        return fail(error, KVOT_E_CANCELLED, "stopped");
     return fail(error, KVOT_E_IO, "%s: cannot %s: %s", name, verb, strerror(errno));
 }
 

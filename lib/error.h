@@ -9,7 +9,7 @@ __attribute__((format(printf, 3, 4))) kvot_status fail(kvot_error *error, kvot_s
 
 kvot_status fail_memory(kvot_error *error);
 
-/* "NAME: VERB: what errno means". */
+/* "NAME: cannot VERB: what errno means"; KVOT_E_CANCELLED for ECANCELED. */
 kvot_status fail_errno(kvot_error *error, const char *name, const char *verb);
 
 #endif

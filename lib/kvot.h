@@ -53,8 +53,8 @@ KVOT_API const char *kvot_version(void);
 
 typedef enum kvot_codec { KVOT_LOSSLESS = 0, KVOT_OTT = 1 } kvot_codec;
 
-/* Called from the thread that made the call, a few hundred times at the most. Return true to stop: the call then cleans
- * up and returns KVOT_E_CANCELLED. */
+/* Called from the thread that made the call, now and then. `bytes_in_all` is 0 while an input of unknown length is
+ * being copied. Return true to stop: the call then cleans up and returns KVOT_E_CANCELLED. */
 typedef bool (*kvot_progress)(void *user, uint64_t bytes_done, uint64_t bytes_in_all);
 
 /* How to run. Zeroed is a fine default. The result never depends on it. */

@@ -65,10 +65,10 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
     run = run ? run : &plain;
     reader reader;
     output out;
-    kvot_status status = reader_open_path(&reader, input_path, error);
+    kvot_status status = reader_open_path(&reader, input_path, run, error);
     if (status != KVOT_OK)
         return status;
-    if ((status = output_open(&out, output_path, run->overwrite, true, error)) == KVOT_OK) {
+    if ((status = output_open(&out, output_path, run, true, error)) == KVOT_OK) {
         status = restore_to(&reader, &out, run, error);
         if (status == KVOT_OK)
             status = output_commit(&out, error);
@@ -81,16 +81,15 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
 }
 
 kvot_status restore_open(input *in, const char *path, const kvot_run *run, kvot_error *error) {
-    kvot_status status = input_open(in, path, error);
+    kvot_status status = input_open(in, path, run, error);
     if (status != KVOT_OK || !reader_probe(in))
         return status;
     reader reader;
     output out;
     if ((status = reader_open(&reader, in, error)) != KVOT_OK)
         return status;
-    if ((status = output_open_unnamed(&out, reader.in.name, error)) == KVOT_OK) {
-        kvot_run quiet = {.threads = run->threads};
-        status = restore_to(&reader, &out, &quiet, error);
+    if ((status = output_open_unnamed(&out, reader.in.name, run, error)) == KVOT_OK) {
+        status = restore_to(&reader, &out, run, error);
         if (status == KVOT_OK)
             status = output_to_input(&out, in, reader.cache.tables.index->source_bytes, error);
         output_close(&out);

@@ -155,14 +155,15 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
 
 kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run, kvot_error *error) {
     kvot_run plain = {0};
+    run = run ? run : &plain;
     reader reader;
     input original;
-    kvot_status status = reader_open_path(&reader, input_path, error);
+    kvot_status status = reader_open_path(&reader, input_path, run, error);
     if (status != KVOT_OK)
         return status;
-    if (!original_path || (status = input_open(&original, original_path, error)) == KVOT_OK) {
+    if (!original_path || (status = input_open(&original, original_path, run, error)) == KVOT_OK) {
         verify_context context = {.reader = &reader, .original = original_path ? &original : NULL};
-        status = verify_all(&context, run ? run : &plain, error);
+        status = verify_all(&context, run, error);
         if (original_path)
             input_close(&original);
     }

@@ -103,7 +103,8 @@ static kvot_status decode(codec_context *context, const format_plane *plane, con
             return fail(error, KVOT_E_DAMAGED, "a part of a lossless stream has the wrong length");
         const uint8_t *from = at;
         if (!(lengths[p] & STORED_AS_IS)) {
-            if (ZSTD_decompressDCtx(context->decompressor, context->scratch, raw, at, length) != raw)
+            if (ZSTD_findFrameCompressedSize(at, length) != length ||
+                ZSTD_decompressDCtx(context->decompressor, context->scratch, raw, at, length) != raw)
                 return fail(error, KVOT_E_DAMAGED, "a part of a lossless stream does not decompress");
             from = context->scratch;
         }

@@ -169,7 +169,8 @@ static kvot_status add_memory(session *session, const llama_blocks *blocks) {
     placed_plane *planes = malloc(most * sizeof *planes);
     kvot_status status = planes ? KVOT_OK : fail_memory(session->error);
     for (uint64_t i = 0; i < blocks->n_blocks && status == KVOT_OK; i++)
-        status = add_block(session, &blocks->blocks[i], blocks->tensors + blocks->blocks[i].first_tensor, planes);
+        if (blocks->blocks[i].n_tensors > 0)
+            status = add_block(session, &blocks->blocks[i], blocks->tensors + blocks->blocks[i].first_tensor, planes);
     session->n_memories++;
     free(planes);
     return status;

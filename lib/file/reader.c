@@ -60,9 +60,9 @@ kvot_status reader_open(reader *reader, input *in, kvot_error *error) {
     return status;
 }
 
-kvot_status reader_open_path(reader *reader, const char *path, kvot_error *error) {
+kvot_status reader_open_path(reader *reader, const char *path, const kvot_run *run, kvot_error *error) {
     input in;
-    kvot_status status = input_open(&in, path, error);
+    kvot_status status = input_open(&in, path, run, error);
     if (status != KVOT_OK)
         return status;
     if (reader_probe(&in))

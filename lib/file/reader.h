@@ -18,7 +18,7 @@ bool reader_probe(const input *in);
 kvot_status reader_open(reader *reader, input *in, kvot_error *error);
 
 /* Opens the input too; KVOT_E_UNKNOWN if it is not a .kvot file. */
-kvot_status reader_open_path(reader *reader, const char *path, kvot_error *error);
+kvot_status reader_open_path(reader *reader, const char *path, const kvot_run *run, kvot_error *error);
 void reader_close(reader *reader);
 
 /* Reads stream number `stream`, of `n` rows of `plane`, checks it and decodes it to `rows`. `*buffer` grows as needed.

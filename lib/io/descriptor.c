@@ -24,14 +24,23 @@ int unnamed_file(void) {
     return fd;
 }
 
-bool write_all(int fd, const void *from, size_t n) {
+bool asked_to_stop(const kvot_run *run, uint64_t bytes) {
+    return run->progress && run->progress(run->user, bytes, 0);
+}
+
+bool write_all(int fd, const void *from, size_t n, const kvot_run *run) {
     for (size_t put = 0; put < n;) {
         ssize_t part = write(fd, (const char *)from + put, n - put);
-        if (part < 0 && errno == EINTR)
+        if (part >= 0) {
+            put += (size_t)part;
             continue;
-        if (part < 0)
+        }
+        if (errno != EINTR)
             return false;
-        put += (size_t)part;
+        if (asked_to_stop(run, 0)) {
+            errno = ECANCELED;
+            return false;
+        }
     }
     return true;
 }

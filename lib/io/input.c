@@ -11,7 +11,7 @@
 enum { COPY_BYTES = 1 << 18 };
 
 /* Copies all that `from` gives to a file without a name. */
-static kvot_status spool(input *in, int from, kvot_error *error) {
+static kvot_status spool(input *in, int from, const kvot_run *run, kvot_error *error) {
     char *buffer = malloc(COPY_BYTES);
     int fd = unnamed_file();
     kvot_status status = KVOT_OK;
@@ -24,11 +24,13 @@ static kvot_status spool(input *in, int from, kvot_error *error) {
         ssize_t n = read(from, buffer, COPY_BYTES);
         if (n == 0)
             break;
-        if (n < 0 && errno == EINTR)
+        if (asked_to_stop(run, in->bytes))
+            status = fail(error, KVOT_E_CANCELLED, "stopped");
+        else if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
+        else if (n < 0)
             status = fail_errno(error, in->name, "read");
-        else if (!write_all(fd, buffer, (size_t)n))
+        else if (!write_all(fd, buffer, (size_t)n, run))
             status = fail_errno(error, in->name, "make a temporary copy ($TMPDIR says where)");
         else
             in->bytes += (uint64_t)n;
@@ -38,7 +40,7 @@ static kvot_status spool(input *in, int from, kvot_error *error) {
     return status;
 }
 
-kvot_status input_open(input *in, const char *path, kvot_error *error) {
+kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_error *error) {
     bool standard = strcmp(path, "-") == 0;
     *in = (input){.fd = -1, .name = strdup(standard ? "standard input" : path)};
     if (!in->name)
@@ -55,7 +57,7 @@ kvot_status input_open(input *in, const char *path, kvot_error *error) {
         in->fd = fd;
         fd = -1;
     } else
-        status = spool(in, fd, error);
+        status = spool(in, fd, run, error);
     if (fd >= 0 && !standard)
         close(fd);
     if (status != KVOT_OK)

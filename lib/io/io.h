@@ -13,7 +13,7 @@ typedef struct input {
 } input;
 
 /* "-" and whatever else cannot seek is first copied to an unnamed temporary file. */
-kvot_status input_open(input *in, const char *path, kvot_error *error);
+kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_error *error);
 void input_close(input *in);
 
 /* Reads exactly `n` bytes; KVOT_E_DAMAGED if the file ends before. Any thread. */
@@ -24,14 +24,15 @@ kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvo
 typedef struct output {
     int fd;
     char *name, *path, *temporary;
-    bool overwrite, spooled;
+    const kvot_run *run;
+    bool spooled;
     int stream; /* where a spooled output goes, else -1 */
 } output;
 
-kvot_status output_open(output *out, const char *path, bool overwrite, bool seekable, kvot_error *error);
+kvot_status output_open(output *out, const char *path, const kvot_run *run, bool seekable, kvot_error *error);
 
 /* An output that never gets a name, for output_to_input. `name` is for messages. */
-kvot_status output_open_unnamed(output *out, const char *name, kvot_error *error);
+kvot_status output_open_unnamed(output *out, const char *name, const kvot_run *run, kvot_error *error);
 
 /* Reads what was written: `bytes` bytes of an unnamed output, whose file `in` takes over. */
 kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *error);
@@ -51,7 +52,11 @@ void output_close(output *out);
 /* A file without a name in $TMPDIR or /tmp. Returns its descriptor, -1 on failure. */
 int unnamed_file(void);
 
-/* Writes all of `n` bytes, requeueing short writes. False on failure, errno set. */
-bool write_all(int fd, const void *from, size_t n);
+/* Writes all of `n` bytes, requeueing short writes. False on failure, errno set: ECANCELED if a signal came and
+ * run->progress then asked to stop. */
+bool write_all(int fd, const void *from, size_t n, const kvot_run *run);
+
+/* Asks run->progress, if there is one, whether to stop. */
+bool asked_to_stop(const kvot_run *run, uint64_t bytes);
 
 #endif

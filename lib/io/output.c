@@ -44,15 +44,16 @@ static kvot_status open_spool(output *out, kvot_error *error) {
     return KVOT_OK;
 }
 
-kvot_status output_open(output *out, const char *path, bool overwrite, bool seekable, kvot_error *error) {
+kvot_status output_open(output *out, const char *path, const kvot_run *run, bool seekable, kvot_error *error) {
     bool standard = strcmp(path, "-") == 0;
-    *out = (output){.fd = -1, .stream = -1, .overwrite = overwrite};
+    *out = (output){.fd = -1, .stream = -1, .run = run};
     out->name = strdup(standard ? "standard output" : path);
     if (!out->name)
         return fail_memory(error);
     kvot_status status = KVOT_OK;
     struct stat about;
     bool there = !standard && stat(path, &about) == 0;
+    bool dangling = !standard && !there && lstat(path, &about) == 0; /* a symbolic link to nothing */
     if (standard || (there && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode))) {
         out->stream = standard ? STDOUT_FILENO : open(path, O_WRONLY | O_CLOEXEC);
         if (out->stream < 0)
@@ -63,7 +64,7 @@ kvot_status output_open(output *out, const char *path, bool overwrite, bool seek
             out->fd = out->stream;
     } else if (there && S_ISDIR(about.st_mode)) {
         status = fail(error, KVOT_E_IO, "%s: is a directory", path);
-    } else if (there && !overwrite) {
+    } else if ((there || dangling) && !run->overwrite) {
         status = fail(error, KVOT_E_EXISTS, "%s: exists already", path);
     } else {
         /* Through a symbolic link the file it points to is replaced, not the link. */
@@ -75,8 +76,8 @@ kvot_status output_open(output *out, const char *path, bool overwrite, bool seek
     return status;
 }
 
-kvot_status output_open_unnamed(output *out, const char *name, kvot_error *error) {
-    *out = (output){.fd = -1, .stream = -1, .name = strdup(name)};
+kvot_status output_open_unnamed(output *out, const char *name, const kvot_run *run, kvot_error *error) {
+    *out = (output){.fd = -1, .stream = -1, .run = run, .name = strdup(name)};
     kvot_status status = out->name ? open_spool(out, error) : fail_memory(error);
     if (status != KVOT_OK)
         output_close(out);
@@ -93,7 +94,7 @@ kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *
 }
 
 kvot_status output_append(output *out, const void *from, size_t n, kvot_error *error) {
-    return write_all(out->fd, from, n) ? KVOT_OK : fail_errno(error, out->name, "write");
+    return write_all(out->fd, from, n, out->run) ? KVOT_OK : fail_errno(error, out->name, "write");
 }
 
 kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error) {
@@ -123,7 +124,7 @@ static kvot_status copy_spool(output *out, kvot_error *error) {
             continue;
         if (n < 0)
             status = fail_errno(error, out->name, "read its temporary copy");
-        else if (!write_all(out->stream, buffer, (size_t)n))
+        else if (!write_all(out->stream, buffer, (size_t)n, out->run))
             status = fail_errno(error, out->name, "write");
         else
             offset += n;
@@ -163,7 +164,7 @@ kvot_status output_commit(output *out, kvot_error *error) {
         return KVOT_OK;
     if (fdatasync(out->fd) < 0)
         return fail_errno(error, out->name, "write");
-    int result = out->overwrite ? rename(out->temporary, out->path) : rename_new(out->temporary, out->path);
+    int result = out->run->overwrite ? rename(out->temporary, out->path) : rename_new(out->temporary, out->path);
     if (result < 0 && errno == EEXIST)
         return fail(error, KVOT_E_EXISTS, "%s: exists already", out->name);
     if (result < 0)
