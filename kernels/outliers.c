@@ -38,6 +38,8 @@ void outliers_choose(const outliers_view *view, uint8_t *exact) {
         for (uint32_t r = 0; r < view->rows; r++) {
             size_t i = (size_t)r * view->heads + h;
             magnitudes[r] = view->keys[i] * (view->values && !view->start ? view->values[i] : 1.0f);
+            if (!(magnitudes[r] < INFINITY)) /* infinity times 0 is NaN */
+                magnitudes[r] = INFINITY;
             squares[r] = view->key_squares[i];
         }
         if (!view->start) {

@@ -43,11 +43,12 @@ static range store_range(const kernel_chunk *chunk, const kernel_codes *out, siz
     float levels = (float)((1u << chunk->bits) - 1u);
     float span = low > high ? 0.0f : high - low;
     float margin = (1.0f - chunk->share) * 0.5f;
-    float minimum = low > high ? 0.0f : low + span * margin; /* adding +0 makes -0 into 0 */
+    float minimum = low > high ? 0.0f : low + span * margin;
     store_element(chunk->type, out->scales, at, span * chunk->share / levels);
     store_element(chunk->type, out->minima, at, minimum);
     float scale = load_element(chunk->type, out->scales, at);
-    minimum = load_element(chunk->type, out->minima, at);
+    minimum = load_element(chunk->type, out->minima, at) + 0.0f; /* makes -0 into 0 */
+    store_element(chunk->type, out->minima, at, minimum);
     if (scale < 0x1p-126f) { /* 1 / scale could overflow */
         store_element(chunk->type, out->scales, at, 0.0f);
         return (range){minimum, 0.0f};

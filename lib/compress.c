@@ -14,7 +14,8 @@
 /* One plane's rows of a chunk, or a verbatim block, and the stream that is made of it. */
 typedef struct encoded {
     uint8_t *rows, *bytes;
-    size_t rows_room, room;
+    uint8_t *sums; /* floats, [rows][heads]: magnitudes, then squares of K */
+    size_t rows_room, room, sums_room;
     format_stream about; /* all but the offset */
     measure measure;
 } encoded;
@@ -23,8 +24,8 @@ typedef struct compress_slot {
     run_buffers buffers;
     encoded *encoded;
     uint32_t n_encoded;
-    uint8_t *magnitudes, *exact, *plane_exact; /* of the chunk at hand: scratch, outliers of K, and of one plane */
-    size_t magnitudes_bytes, exact_bytes, plane_exact_bytes;
+    uint8_t *exact, *plane_exact; /* exact rows of the chunk at hand: those of K, and of one plane */
+    size_t exact_bytes, plane_exact_bytes;
 } compress_slot;
 
 typedef struct compress_context {
@@ -155,35 +156,40 @@ static kvot_status encode_verbatim(const compress_context *compress, compress_sl
     return status == KVOT_OK ? encode(slot, of, &codec_verbatim, n, NULL, error) : status;
 }
 
-/* Chooses the outlier tokens of a unit's chunk: sets slot->exact, [rows][heads], to those of its K plane. */
+/* Measures how large the rows of a quantized plane are, for choosing outlier tokens. */
+static kvot_status measure_magnitudes(const format_plane *plane, encoded *of, uint32_t rows, kvot_error *error) {
+    size_t n = (size_t)rows * plane->heads;
+    kvot_status status = make_room(&of->sums, &of->sums_room, 2 * n * sizeof(float), error);
+    if (status != KVOT_OK)
+        return status;
+    kernel_chunk chunk = codec_chunk(plane, rows);
+    kernels()->magnitudes(&chunk, of->rows, (float *)of->sums, plane->kind == FORMAT_K ? (float *)of->sums + n : NULL);
+    return KVOT_OK;
+}
+
+/* Sets slot->exact, [rows][heads], to the outlier tokens of a unit's chunk: of its K plane. */
 static kvot_status choose(const compress_context *compress, compress_slot *slot, cache_job job, uint32_t key_plane,
                           kvot_error *error) {
-    const format_plane *keys = &compress->cache->tables.planes[key_plane];
+    const format_plane *keys = &compress->cache->tables.planes[key_plane], *values = keys + 1;
+    const encoded *of = &slot->encoded[key_plane - job.unit->first_plane];
     size_t n = (size_t)job.chunk->rows * keys->heads;
     kvot_status status = make_room(&slot->exact, &slot->exact_bytes, n, error);
-    if (status == KVOT_OK)
-        status = make_room(&slot->magnitudes, &slot->magnitudes_bytes, 3 * n * sizeof(float), error);
     if (status != KVOT_OK)
         return status;
     if (compress->fixed) {
         fixed_outliers_of(compress->fixed, compress->cache, job, slot->exact);
-        return KVOT_OK;
+    } else {
+        bool with_values = key_plane + 1 < job.unit->first_plane + job.unit->n_planes && values->codec == FORMAT_OTT &&
+                           values->heads == keys->heads;
+        outliers_view view = {.rows = job.chunk->rows,
+                              .heads = keys->heads,
+                              .start = job.chunk->first_position == 0,
+                              .keys = (const float *)of->sums,
+                              .key_squares = (const float *)of->sums + n,
+                              .values = with_values ? (const float *)of[1].sums : NULL};
+        outliers_choose(&view, slot->exact);
     }
-    outliers_view view = {.rows = job.chunk->rows, .heads = keys->heads, .start = job.chunk->first_position == 0};
-    float *magnitudes = (float *)slot->magnitudes;
-    view.keys = magnitudes;
-    view.key_squares = magnitudes + n;
-    const encoded *of = &slot->encoded[key_plane - job.unit->first_plane];
-    kernel_chunk chunk = codec_chunk(keys, job.chunk->rows);
-    kernels()->magnitudes(&chunk, of->rows, magnitudes, magnitudes + n);
-    const format_plane *values = keys + 1;
-    if (key_plane + 1 < job.unit->first_plane + job.unit->n_planes && values->codec == FORMAT_OTT &&
-        values->heads == keys->heads) {
-        view.values = magnitudes + 2 * n;
-        chunk = codec_chunk(values, job.chunk->rows);
-        kernels()->magnitudes(&chunk, of[1].rows, magnitudes + 2 * n, NULL);
-    }
-    outliers_choose(&view, slot->exact);
+    outliers_add_infinite((const float *)of->sums, n, slot->exact);
     return KVOT_OK;
 }
 
@@ -191,43 +197,39 @@ static kvot_status choose(const compress_context *compress, compress_slot *slot,
  */
 static kvot_status exact_rows(const compress_context *compress, compress_slot *slot, cache_job job, uint32_t plane,
                               uint32_t key_plane, kvot_error *error) {
-    const format_plane *about = &compress->cache->tables.planes[plane];
-    size_t n = (size_t)job.chunk->rows * about->heads;
-    kvot_status status = make_room(&slot->magnitudes, &slot->magnitudes_bytes, n * sizeof(float), error);
-    if (status == KVOT_OK)
-        status = make_room(&slot->plane_exact, &slot->plane_exact_bytes, n, error);
+    const format_plane *planes = compress->cache->tables.planes;
+    size_t n = (size_t)job.chunk->rows * planes[plane].heads;
+    kvot_status status = make_room(&slot->plane_exact, &slot->plane_exact_bytes, n, error);
     if (status != KVOT_OK)
         return status;
-    if (key_plane != UINT32_MAX && compress->cache->tables.planes[key_plane].heads == about->heads)
+    if (key_plane != UINT32_MAX && planes[key_plane].heads == planes[plane].heads)
         memcpy(slot->plane_exact, slot->exact, n);
     else
         memset(slot->plane_exact, 0, n);
-    float *magnitudes = (float *)slot->magnitudes;
-    kernel_chunk chunk = codec_chunk(about, job.chunk->rows);
-    kernels()->magnitudes(&chunk, slot->encoded[plane - job.unit->first_plane].rows, magnitudes, NULL);
-    outliers_add_infinite(magnitudes, n, slot->plane_exact);
+    outliers_add_infinite((const float *)slot->encoded[plane - job.unit->first_plane].sums, n, slot->plane_exact);
     return KVOT_OK;
 }
 
 static kvot_status encode_unit(const compress_context *compress, compress_slot *slot, cache_job job,
                                kvot_error *error) {
-    const format_plane *planes = compress->cache->tables.planes;
+    const format_plane *planes = compress->cache->tables.planes + job.unit->first_plane;
     uint32_t first = job.unit->first_plane, key_plane = outliers_key_plane(compress->cache, job.unit);
     kvot_status status = KVOT_OK;
     for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++) {
         encoded *of = &slot->encoded[i];
-        status = make_room(&of->rows, &of->rows_room, (size_t)job.chunk->rows * planes[first + i].row_bytes, error);
+        status = make_room(&of->rows, &of->rows_room, (size_t)job.chunk->rows * planes[i].row_bytes, error);
         if (status == KVOT_OK)
             status = cache_gather(compress->cache, first + i, job.chunk, compress->in, of->rows, error);
+        if (status == KVOT_OK && planes[i].codec == FORMAT_OTT)
+            status = measure_magnitudes(&planes[i], of, job.chunk->rows, error);
     }
     if (status == KVOT_OK && key_plane != UINT32_MAX)
         status = choose(compress, slot, job, key_plane, error);
     for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++) {
-        const format_plane *plane = &planes[first + i];
-        if (plane->codec == FORMAT_OTT)
+        if (planes[i].codec == FORMAT_OTT)
             status = exact_rows(compress, slot, job, first + i, key_plane, error);
         if (status == KVOT_OK)
-            status = encode(slot, &slot->encoded[i], plane, job.chunk->rows, slot->plane_exact, error);
+            status = encode(slot, &slot->encoded[i], &planes[i], job.chunk->rows, slot->plane_exact, error);
     }
     return status;
 }
@@ -273,10 +275,10 @@ static void drop(void *memory) {
     run_buffers_free(&slot->buffers);
     for (uint32_t i = 0; i < slot->n_encoded; i++) {
         free(slot->encoded[i].rows);
+        free(slot->encoded[i].sums);
         free(slot->encoded[i].bytes);
     }
     free(slot->encoded);
-    free(slot->magnitudes);
     free(slot->exact);
     free(slot->plane_exact);
 }

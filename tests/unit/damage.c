@@ -1,0 +1,160 @@
+/* damage FILE...: cuts and flips inside one process, so that a build with sanitizers can do them all.
+ *
+ * Each FILE is a small file of an engine. It is cut at every byte; then it is compressed, and the .kvot file is cut at
+ * every byte and has every byte changed in two ways. What is damaged must be refused, and nothing may be read or
+ * written where it should not (the sanitizers see to that). */
+#include "../../lib/engines/engine.h"
+#include "../../lib/file/reader.h"
+#include "../../lib/rows.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct bytes {
+    uint8_t *data;
+    size_t n;
+} bytes;
+
+static unsigned passed, failed;
+
+static void check(bool good, const char *file, const char *what, size_t at) {
+    if (!good)
+        printf("%s: %s at %zu\n", file, what, at);
+    *(good ? &passed : &failed) += 1;
+}
+
+static bytes read_file(const char *path) {
+    bytes file = {0};
+    FILE *from = fopen(path, "rb");
+    if (!from || fseek(from, 0, SEEK_END) != 0)
+        abort();
+    file.n = (size_t)ftell(from);
+    file.data = malloc(file.n + 1);
+    rewind(from);
+    if (!file.data || fread(file.data, 1, file.n, from) != file.n)
+        abort();
+    fclose(from);
+    return file;
+}
+
+/* A copy of its own of the first `n` bytes, so that reading behind them is seen. */
+static input input_of(const bytes *file, size_t n, bytes *copy) {
+    copy->n = n;
+    copy->data = malloc(n + !n);
+    memcpy(copy->data, file->data, n);
+    return (input){.fd = -1, .memory = copy->data, .bytes = n, .name = strdup("damaged")};
+}
+
+/* A cut file is refused, or is a shorter file that is whole: then the plan accounts for every byte of it. */
+static void cut_engine_file(const char *path, const bytes *file) {
+    for (size_t n = 0; n < file->n; n++) {
+        bytes copy;
+        plan plan;
+        cache cache = {0};
+        input in = input_of(file, n, &copy);
+        kvot_status status = engine_read(&in, &plan, NULL);
+        if (status == KVOT_OK)
+            status = rows_to_cache(&plan, &in, &cache, NULL);
+        check(status == KVOT_OK ? plan.bytes == n : status == KVOT_E_DAMAGED || status == KVOT_E_UNKNOWN, path,
+              "wrong after a cut", n);
+        cache_free(&cache);
+        plan_free(&plan);
+        input_close(&in);
+        free(copy.data);
+    }
+}
+
+/* Opens a .kvot file and decodes everything; takes `in` over. */
+static kvot_status decode(input *in) {
+    reader reader;
+    kvot_status status = reader_open(&reader, in, NULL);
+    if (status != KVOT_OK)
+        return status;
+    const cache *cache = &reader.cache;
+    codec_context context = {0};
+    uint8_t *buffer = NULL, *rows = malloc((size_t)cache_largest(cache) + 1);
+    size_t room = 0;
+    for (uint64_t j = 0; j < cache->n_jobs && status == KVOT_OK; j++) {
+        cache_job job = cache_locate(cache, j);
+        for (uint32_t i = 0; i < (job.verbatim ? 1 : job.unit->n_planes) && status == KVOT_OK; i++) {
+            uint32_t p = job.verbatim ? 0 : job.unit->first_plane + i;
+            status = reader_decode(&reader, &context, job.verbatim ? job.block : cache_stream(cache, p, job.chunk),
+                                   job.verbatim ? &codec_verbatim : &cache->tables.planes[p],
+                                   job.verbatim ? cache_verbatim_bytes(cache, job.block) : job.chunk->rows, true,
+                                   &buffer, &room, rows, NULL);
+        }
+    }
+    free(buffer);
+    free(rows);
+    codec_context_free(&context);
+    reader_close(&reader);
+    return status;
+}
+
+/* Marks the bytes that are not padding. */
+static uint8_t *used_bytes(const bytes *file) {
+    bytes copy;
+    reader reader;
+    input in = input_of(file, file->n, &copy);
+    uint8_t *used = calloc(1, file->n);
+    if (reader_open(&reader, &in, NULL) != KVOT_OK)
+        abort();
+    const format_tables *tables = &reader.cache.tables;
+    memset(used, 1, sizeof(format_header));
+    for (uint32_t s = 0; s < tables->index->n_streams; s++)
+        memset(used + tables->streams[s].offset, 1, tables->streams[s].stored_bytes);
+    size_t index = format_index_bytes(tables->index, UINT64_MAX);
+    memset(used + file->n - sizeof(format_footer) - index, 1, index + sizeof(format_footer));
+    reader_close(&reader);
+    free(copy.data);
+    return used;
+}
+
+static void damage_kvot_file(const char *path, const bytes *file) {
+    bytes copy;
+    for (size_t n = 0; n <= file->n; n++) {
+        input in = input_of(file, n, &copy);
+        kvot_status status = decode(&in);
+        check(n == file->n ? status == KVOT_OK : status == KVOT_E_DAMAGED, path, ".kvot: wrong after a cut", n);
+        free(copy.data);
+    }
+    uint8_t *used = used_bytes(file);
+    for (size_t at = 0; at < file->n; at++) {
+        for (int mask = 1; mask < 256; mask += 254) {
+            input in = input_of(file, file->n, &copy);
+            copy.data[at] ^= (uint8_t)mask;
+            kvot_status status = decode(&in);
+            check(used[at] ? status == KVOT_E_DAMAGED : status == KVOT_OK, path, ".kvot: wrong after a flip", at);
+            free(copy.data);
+        }
+    }
+    free(used);
+}
+
+int main(int argc, char **argv) {
+    char packed[] = "/tmp/damage-XXXXXX";
+    int fd = mkstemp(packed);
+    if (fd < 0 || argc < 2)
+        return 2;
+    close(fd);
+    kvot_run run = {.threads = 1, .overwrite = true};
+    for (int i = 1; i < argc; i++) {
+        bytes file = read_file(argv[i]);
+        cut_engine_file(argv[i], &file);
+        free(file.data);
+        for (int codec = 0; codec < 2; codec++) {
+            kvot_compress_options options = kvot_compress_defaults();
+            options.codec = (kvot_codec)codec;
+            options.bits = 3;
+            check(kvot_compress(argv[i], packed, &options, &run, NULL, NULL) == KVOT_OK, argv[i], "not compressed", 0);
+            file = read_file(packed);
+            damage_kvot_file(argv[i], &file);
+            free(file.data);
+        }
+    }
+    unlink(packed);
+    printf("%u passed, %u failed\n", passed, failed);
+    return failed > 0;
+}
