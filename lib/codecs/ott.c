@@ -11,8 +11,10 @@ static float range_share(const format_plane *plane) {
     bool keys = plane->kind == FORMAT_K;
     if (plane->outlier_rule == FORMAT_OUTLIERS_FIXED || plane->bits == 8)
         return 1.0f;
+    if (plane->bits == 2 && plane->group == 128)
+        return keys ? 0.75f : 0.9f;
     if (plane->bits == 2)
-        return plane->group == 32 ? (keys ? 0.8f : 1.0f) : keys ? 0.75f : 0.9f;
+        return !keys ? 0.95f : plane->group == 64 ? 0.8f : 0.85f;
     if (plane->bits == 3)
         return keys ? 0.95f : 1.0f;
     return keys ? 0.98f : 0.99f;
