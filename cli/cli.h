@@ -52,8 +52,8 @@ double cli_now(void);
 /* "47.2 MB" in one of a few static buffers. */
 const char *cli_bytes(uint64_t bytes);
 
-/* `path` without its directory and, if it ends in it, without `suffix`; or NULL if it does not end in it. To be freed.
- */
+/* `path` with `with` in place of its last part `suffix`; NULL if it does not end in that, or has nothing before it, or
+ * memory is out. To be freed. */
 char *cli_replace_suffix(const char *path, const char *suffix, const char *with);
 
 /* "standard input" or "standard output" for "-". */
@@ -61,6 +61,9 @@ const char *cli_name(const char *path, const char *standard);
 
 /* A file's name; bytes that JSON cannot hold become '?'. */
 json_t *cli_text(const char *text);
+
+/* "K", "V" or "state". */
+const char *cli_kind(kvot_kind kind);
 
 /* A number, or null where it is not finite. */
 json_t *cli_real(double value);

@@ -49,7 +49,7 @@ const char *cli_bytes(uint64_t bytes) {
 
 char *cli_replace_suffix(const char *path, const char *suffix, const char *with) {
     size_t n = strlen(path), cut = strlen(suffix);
-    if (n <= cut || strcmp(path + n - cut, suffix) != 0)
+    if (n < cut || (cut > 0 && n == cut) || strcmp(path + n - cut, suffix) != 0)
         return NULL;
     char *text = malloc(n - cut + strlen(with) + 1);
     if (text) {
@@ -106,6 +106,11 @@ void cli_progress_end(void) {
     showing = NULL;
 }
 
+const char *cli_kind(kvot_kind kind) {
+    static const char *const names[] = {"K", "V", "state"};
+    return names[kind];
+}
+
 json_t *cli_text(const char *text) {
     json_t *value = json_string(text);
     char *plain = value ? NULL : strdup(text);
@@ -123,6 +128,10 @@ json_t *cli_real(double value) {
 }
 
 int cli_print_json(json_t *value) {
+    if (!value) {
+        fputs("kvot: out of memory\n", stderr);
+        return EXIT_FAILED;
+    }
     json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(value);

@@ -11,6 +11,8 @@ static int run(const cli_options *options) {
         output = "-";
     if (!output)
         output = named = cli_replace_suffix(input, "", ".kvot");
+    if (!output)
+        return cli_fail(&(kvot_error){KVOT_E_MEMORY, "out of memory"});
     if (options->ott_option && options->compress.codec == KVOT_LOSSLESS)
         return cli_usage(&command_compress, "%s is for --codec ott", options->ott_option);
     if (options->json && strcmp(output, "-") == 0)

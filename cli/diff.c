@@ -2,8 +2,6 @@
 
 #include <stdio.h>
 
-static const char *const kinds[] = {"K", "V", "state"};
-
 static void add_difference(json_t *object, const kvot_difference *difference) {
     json_object_set_new(object, "identical", json_boolean(difference->identical));
     json_object_set_new(object, "max_abs_error", cli_real(difference->max_abs_error));
@@ -17,7 +15,7 @@ static int print_json(const kvot_diff_result *result) {
     for (size_t p = 0; p < result->n_planes; p++) {
         const kvot_diff_plane *plane = &result->planes[p];
         json_t *object = json_pack("{s:i, s:i, s:s}", "section", (int)plane->section, "layer", (int)plane->layer,
-                                   "kind", kinds[plane->kind]);
+                                   "kind", cli_kind(plane->kind));
         add_difference(object, &plane->difference);
         json_array_append_new(planes, object);
     }
@@ -33,7 +31,7 @@ static int print(const cli_options *options, const kvot_diff_result *result) {
     printf("%-8s %-6s %-6s %14s %14s %14s\n", "section", "layer", "kind", "max error", "rms error", "relative rms");
     for (size_t p = 0; p < result->n_planes && !options->quiet; p++) {
         const kvot_diff_plane *plane = &result->planes[p];
-        printf("%-8u %-6u %-6s %14.6g %14.6g %14.6g\n", plane->section, plane->layer, kinds[plane->kind],
+        printf("%-8u %-6u %-6s %14.6g %14.6g %14.6g\n", plane->section, plane->layer, cli_kind(plane->kind),
                plane->difference.max_abs_error, plane->difference.rms_error, plane->difference.relative_rms_error);
     }
     printf("%-22s %14.6g %14.6g %14.6g\n", "all", result->all.max_abs_error, result->all.rms_error,
@@ -60,7 +58,8 @@ const cli_command command_diff = {
     .summary = "say how far two caches are apart",
     .help =
         "Compares two files of the same layers, cells and types, each an engine's or a .kvot. Errors are those of B\n"
-        "against A; relative ones are divided by the root mean square of A.\n",
+        "against A; relative ones are divided by the root mean square of A. -q prints the line for all planes only.\n"
+        "The exit code is 0 also where they differ.\n",
     .options = "Tjq",
     .files = 2,
     .run = run,

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const kinds[] = {"K", "V", "state"};
 static const char *const codecs[] = {"lossless", "ott"};
 
 static void hex(const uint8_t digest[16], char text[33]) {
@@ -18,7 +17,7 @@ static bool has_model(const kvot_info *info) {
 
 static json_t *plane_json(const kvot_info *info, const kvot_plane *plane) {
     json_t *object = json_pack("{s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:i}", "section", (int)plane->section, "layer",
-                               (int)plane->layer, "kind", kinds[plane->kind], "type", plane->type, "channel_major",
+                               (int)plane->layer, "kind", cli_kind(plane->kind), "type", plane->type, "channel_major",
                                plane->channel_major, "rows", (json_int_t)plane->rows, "row_bytes",
                                (json_int_t)plane->row_bytes, "heads", (int)plane->heads);
     if (!info->compressed)
@@ -44,14 +43,22 @@ static int print_json(const kvot_info *info) {
     json_t *planes = json_array();
     for (size_t p = 0; p < info->n_planes; p++)
         json_array_append_new(planes, plane_json(info, &info->planes[p]));
-    return cli_print_json(
-        json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:o}", "source", info->source,
-                  "variant", info->variant, "architecture", *info->architecture ? info->architecture : NULL, "model",
-                  has_model(info) ? digest : NULL, "writer", *info->writer ? info->writer : NULL, "tokens",
-                  (json_int_t)info->tokens, "layers", (json_int_t)info->layers, "codec",
-                  info->compressed ? codecs[info->codec] : "none", "original_bytes", (json_int_t)info->original_bytes,
-                  "stored_bytes", (json_int_t)info->stored_bytes, "verbatim_bytes", (json_int_t)info->verbatim_bytes,
-                  "repeated_bytes", (json_int_t)info->repeated_bytes, "planes", planes));
+    json_t *root = json_pack("{s:s, s:s, s:s?, s:s?, s:s?}", "source", info->source, "variant", info->variant,
+                             "architecture", *info->architecture ? info->architecture : NULL, "model",
+                             has_model(info) ? digest : NULL, "writer", *info->writer ? info->writer : NULL);
+    if (info->rope_base > 0) {
+        json_object_set_new(root, "rope_base", cli_real(info->rope_base));
+        json_object_set_new(root, "rope_dims", json_integer(info->rope_dims));
+    }
+    json_object_set_new(root, "tokens", json_integer((json_int_t)info->tokens));
+    json_object_set_new(root, "layers", json_integer((json_int_t)info->layers));
+    json_object_set_new(root, "codec", json_string(info->compressed ? codecs[info->codec] : "none"));
+    json_object_set_new(root, "original_bytes", json_integer((json_int_t)info->original_bytes));
+    json_object_set_new(root, "stored_bytes", json_integer((json_int_t)info->stored_bytes));
+    json_object_set_new(root, "verbatim_bytes", json_integer((json_int_t)info->verbatim_bytes));
+    json_object_set_new(root, "repeated_bytes", json_integer((json_int_t)info->repeated_bytes));
+    json_object_set_new(root, "planes", planes);
+    return cli_print_json(root);
 }
 
 static void print(const cli_options *options, const kvot_info *info) {
@@ -62,6 +69,8 @@ static void print(const cli_options *options, const kvot_info *info) {
         printf("architecture  %s\n", info->architecture);
     if (has_model(info))
         printf("model         %s\n", digest);
+    if (info->rope_base > 0)
+        printf("RoPE          base %g, %u channels of a head\n", (double)info->rope_base, info->rope_dims);
     printf("tokens        %llu\nlayers        %llu\n", (unsigned long long)info->tokens,
            (unsigned long long)info->layers);
     printf("original      %s, of which %s are not in tensors\n", cli_bytes(info->original_bytes),
@@ -76,7 +85,7 @@ static void print(const cli_options *options, const kvot_info *info) {
     puts(info->compressed ? "  codec        stored   relative rms" : "");
     for (size_t p = 0; p < info->n_planes; p++) {
         const kvot_plane *plane = &info->planes[p];
-        printf("%-8u %-6u %-6s %-7s %9llu %9llu %6u", plane->section, plane->layer, kinds[plane->kind], plane->type,
+        printf("%-8u %-6u %-6s %-7s %9llu %9llu %6u", plane->section, plane->layer, cli_kind(plane->kind), plane->type,
                (unsigned long long)plane->rows, (unsigned long long)plane->row_bytes, plane->heads);
         if (info->compressed && plane->codec == KVOT_OTT)
             printf("  ott %u/%-3u %10s   %.5f", plane->bits, plane->group, cli_bytes(plane->stored_bytes),

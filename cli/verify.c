@@ -10,8 +10,8 @@ static int run(const cli_options *options) {
         return cli_fail(&error);
     cli_progress_end();
     if (options->json)
-        return cli_print_json(
-            json_pack("{s:s, s:b, s:s?}", "file", options->files[0], "good", 1, "against", options->against));
+        return cli_print_json(json_pack("{s:o, s:b, s:o}", "file", cli_text(options->files[0]), "good", 1, "against",
+                                        options->against ? cli_text(options->against) : json_null()));
     if (!options->quiet)
         fprintf(stderr, options->against ? "%s: whole, and restores %s\n" : "%s: whole\n", options->files[0],
                 options->against);

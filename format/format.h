@@ -84,7 +84,7 @@ typedef struct format_index {
     char engine[16];          /* who wrote the source: "llama" */
     char variant[64];         /* what the source is, for people */
     char architecture[32];    /* model architecture if known, else empty */
-    uint8_t model_digest[16]; /* XXH3-128 of the GGUF header, or zero: unknown model */
+    uint8_t model_digest[16]; /* XXH3-128 of the GGUF file to the end of its tensor list; zero: unknown */
     uint64_t tokens_offset;   /* of the token ids (i32) in the source; they lie in verbatim bytes */
     uint32_t n_tokens;
     uint32_t rope_dims; /* channels of a head that RoPE turns; 0: unknown */
@@ -209,7 +209,7 @@ typedef struct format_ott {
     uint64_t counts, rows_at, exact, scales, minima, codes, high, bytes;
 } format_ott;
 
-/* Lays out a stream with `outliers` exact rows in all heads together. 0 if a value is out of bounds. */
+/* Lays out a stream with `outliers` exact rows in all heads together. False if a value is out of bounds. */
 bool format_ott_layout(format_ott *ott, const format_plane *plane, uint32_t rows, uint32_t outliers);
 
 /* Reads the number of exact rows in all heads together and checks counts and row numbers of a stream. */

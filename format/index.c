@@ -205,6 +205,12 @@ static const char *check_streams(const format_tables *t, uint64_t verbatim, uint
     if (t->index->n_verbatim != (verbatim + FORMAT_VERBATIM_STEP - 1) / FORMAT_VERBATIM_STEP ||
         t->index->n_verbatim > t->index->n_streams)
         return "the verbatim blocks are too many or too few";
+    /* Streams that share bytes would let a small file ask for any amount of work. */
+    uint64_t stored = 0;
+    for (uint32_t i = 0; i < t->index->n_streams; i++)
+        stored += t->streams[i].stored_bytes;
+    if (stored > end)
+        return "the streams overlap";
     uint64_t s = 0;
     const char *wrong;
     for (; s < t->index->n_verbatim; s++) {

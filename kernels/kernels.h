@@ -1,7 +1,7 @@
 /* Arithmetic on arrays: outlier tokens, group ranges, codes. No files, threads or formats here.
  *
  * The scalar functions define the result; any other level must return the same bytes. All arithmetic is IEEE single
- * precision, round to nearest even, without contraction. Formulas: format/SPEC.md, "The ott codec".
+ * precision, round to nearest even, without contraction. Formulas: format/SPEC.md, "ott streams".
  *
  * A chunk is an array [rows][heads][head_dim] of one element type, rows contiguous, aligned to its element. `exact` is
  * [rows][heads]: 1 where that row of that head is an outlier token, whose values take no part in a range and whose

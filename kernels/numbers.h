@@ -4,7 +4,11 @@
 
 #include "kernels.h"
 
+#include <assert.h>
+#include <float.h>
 #include <string.h>
+
+static_assert(FLT_EVAL_METHOD == 0, "single precision must be rounded to single precision at every step");
 
 static inline float float_of(uint32_t bits) {
     float value;

@@ -250,22 +250,6 @@ uint32_t cache_verbatim_bytes(const cache *cache, uint32_t block) {
     return left < FORMAT_VERBATIM_STEP ? (uint32_t)left : FORMAT_VERBATIM_STEP;
 }
 
-uint32_t cache_largest(const cache *cache) {
-    const format_tables *t = &cache->tables;
-    uint64_t largest = t->index->n_verbatim > 0 ? cache_verbatim_bytes(cache, 0) : 0;
-    for (uint32_t u = 0; u < cache->n_units; u++) {
-        const cache_unit *unit = &cache->units[u];
-        for (uint32_t p = unit->first_plane; p < unit->first_plane + unit->n_planes; p++) {
-            uint32_t rows = 0;
-            for (uint32_t c = cache->first_chunk[unit->rowset]; c < cache->first_chunk[unit->rowset + 1]; c++)
-                rows = cache->chunks[c].rows > rows ? cache->chunks[c].rows : rows;
-            uint64_t bytes = (uint64_t)rows * t->planes[p].row_bytes;
-            largest = bytes > largest ? bytes : largest;
-        }
-    }
-    return (uint32_t)largest;
-}
-
 static uint64_t place_of(const cache *cache, uint32_t plane, uint32_t view) {
     uint32_t rowset = cache->tables.planes[plane].rowset;
     return cache->places[cache->first_place[plane] + view - cache->first_view[rowset]];

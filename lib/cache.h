@@ -81,9 +81,6 @@ cache_job cache_locate(const cache *cache, uint64_t job);
 uint32_t cache_stream(const cache *cache, uint32_t plane, const cache_chunk *chunk);
 uint32_t cache_verbatim_bytes(const cache *cache, uint32_t block);
 
-/* Largest number of decoded bytes that one plane's chunk, or a verbatim block, has. */
-uint32_t cache_largest(const cache *cache);
-
 /* Reads a chunk of a plane, or a verbatim block, from the engine's file. Stored rows are token-major. */
 kvot_status cache_gather(const cache *cache, uint32_t plane, const cache_chunk *chunk, const input *in, void *rows,
                          kvot_error *error);

@@ -46,6 +46,8 @@ static_assert((int)OUTLIERS_MAX_ROWS >= (int)FORMAT_CHUNK_ROWS, "the outlier rul
 static kvot_status check_options(const kvot_compress_options *options, kvot_error *error) {
     if (options->codec != KVOT_LOSSLESS && options->codec != KVOT_OTT)
         return fail(error, KVOT_E_ARGUMENT, "there is no such codec");
+    if (options->codec == KVOT_LOSSLESS)
+        return KVOT_OK;
     if (options->bits != 2 && options->bits != 3 && options->bits != 4 && options->bits != 8)
         return fail(error, KVOT_E_ARGUMENT, "bits must be 2, 3, 4 or 8");
     if (options->group != 32 && options->group != 64 && options->group != 128)
@@ -329,7 +331,7 @@ static kvot_status compress_input(const input *in, const char *output_path, cons
     plan_free(&plan);
     bool fix = options->codec == KVOT_OTT && options->outliers >= 0;
     run_progress progress = run_progress_start(run, &cache, fix && options->outliers > 0 ? 2 : 1);
-    if ((status = output_open(&out, output_path, run, false, error)) != KVOT_OK)
+    if ((status = output_open(&out, output_path, in->mode, run, false, error)) != KVOT_OK)
         goto end;
     if (fix &&
         (status = fixed_outliers_find(&fixed, (uint32_t)options->outliers, &cache, in, &progress, error)) != KVOT_OK)

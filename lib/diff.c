@@ -126,7 +126,7 @@ static kvot_status diff_plans(diff_context *diff, const kvot_run *run, kvot_diff
     for (uint32_t i = 0; i < plan->n_segments; i++) {
         uint64_t bytes = plan->segments[i].bytes;
         diff->first_job[i + 1] = diff->first_job[i] + (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
-        diff->offset[i + 1 <= plan->n_segments ? i + 1 : i] = diff->offset[i] + bytes;
+        diff->offset[i + 1] = diff->offset[i] + bytes;
     }
     for (uint32_t p = 0; p <= plan->n_planes; p++)
         diff->measures[p] = measure_none();

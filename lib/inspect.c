@@ -162,6 +162,8 @@ kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n, int32_t 
     const format_index *about = file->info.compressed ? file->reader.cache.tables.index : &file->plan.about;
     if (first > about->n_tokens || n > about->n_tokens - first)
         return fail(error, KVOT_E_ARGUMENT, "%s: holds %u tokens", file->reader.in.name, about->n_tokens);
+    if (n == 0)
+        return KVOT_OK;
     uint64_t at = about->tokens_offset + first * sizeof *ids;
     if (!file->info.compressed)
         return input_read(&file->reader.in, at, ids, n * sizeof *ids, error);

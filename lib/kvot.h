@@ -2,7 +2,7 @@
  *
  * All of the library's public interface. Every path may be "-", which is standard input or standard output; an input
  * that cannot seek is first copied to an unnamed temporary file in $TMPDIR (or /tmp). An output appears under its name
- * only once it is complete; a call that fails leaves nothing behind.
+ * only once it is complete; a call that fails leaves nothing behind, but for what it had written to standard output.
  *
  * Threads: calls may run at the same time on different files. A kvot_file may be read by one thread at a time.
  * Errors: a call returns KVOT_OK or a status, and, if `error` is not NULL, fills it with one line of detail.
@@ -87,8 +87,8 @@ typedef struct kvot_sizes {
 } kvot_sizes;
 
 /* Compresses the engine's file `input` to the .kvot file `output`. `options`, `run`, `sizes`, `error` may be NULL.
- * The same input and options give the same bytes. Memory does not grow with the file's cells, apart from tables of a
- * few bytes a token. */
+ * The same input and options give the same bytes. Memory does not grow with the file's cells, apart from tables of
+ * some 100 bytes a cell. */
 KVOT_API kvot_status kvot_compress(const char *input, const char *output, const kvot_compress_options *options,
                                    const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
 
@@ -104,7 +104,7 @@ typedef enum kvot_kind { KVOT_K = 0, KVOT_V = 1, KVOT_STATE = 2 } kvot_kind;
 
 /* One layer's K, V or recurrent state. */
 typedef struct kvot_plane {
-    unsigned section; /* which of the source's caches: an iSWA model has one for global and one for window layers */
+    unsigned section; /* planes with the same cells: an iSWA model has one for global and one for window layers */
     unsigned layer;   /* ordinal inside the section */
     kvot_kind kind;
     const char *type; /* element type: "f16", "q8_0" ... Static */

@@ -16,12 +16,12 @@ measure measure_rows(unsigned type, const void *original, const void *other, siz
         return result;
     enum { BLOCK = 256 };
     size_t elem = format_type_of(type)->block_bytes, n = bytes / elem;
-    kernel_type kernel_type = codec_chunk(&(format_plane){.type = (uint8_t)type, .row_bytes = 4, .heads = 1}, 1).type;
+    kernel_type kernel = codec_kernel_type(type);
     float a[BLOCK], b[BLOCK];
     for (size_t at = 0; at < n; at += BLOCK) {
         size_t part = n - at < BLOCK ? n - at : BLOCK;
-        kernel_to_f32(kernel_type, (const uint8_t *)original + at * elem, part, a);
-        kernel_to_f32(kernel_type, (const uint8_t *)other + at * elem, part, b);
+        kernel_to_f32(kernel, (const uint8_t *)original + at * elem, part, a);
+        kernel_to_f32(kernel, (const uint8_t *)other + at * elem, part, b);
         for (size_t i = 0; i < part; i++) {
             double error = fabs((double)a[i] - b[i]);
             if (!isfinite(a[i]) || !isfinite(b[i])) {

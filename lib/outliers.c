@@ -18,17 +18,13 @@ typedef struct find_context {
     run_progress *progress;
 } find_context;
 
-typedef struct find_slot {
-    run_buffers buffers; /* `other` holds the magnitudes */
-} find_slot;
-
 static cache_job job_of(const find_context *find, uint64_t job) {
     return cache_locate(find->cache, find->cache->tables.index->n_verbatim + job);
 }
 
 static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
     const find_context *find = context;
-    run_buffers *buffers = &((find_slot *)memory)->buffers;
+    run_buffers *buffers = memory; /* `other` holds the magnitudes */
     cache_job job = job_of(find, number);
     uint32_t p = outliers_key_plane(find->cache, job.unit);
     if (p == UINT32_MAX)
@@ -61,7 +57,7 @@ static void keep(kept_row *kept, uint32_t number, kept_row row) {
 
 static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
     const find_context *find = context;
-    const float *magnitudes = (const float *)((find_slot *)memory)->buffers.other;
+    const float *magnitudes = (const float *)((run_buffers *)memory)->other;
     cache_job job = job_of(find, number);
     uint32_t p = outliers_key_plane(find->cache, job.unit);
     if (p != UINT32_MAX) {
@@ -76,7 +72,7 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
 }
 
 static void drop(void *memory) {
-    run_buffers_free(&((find_slot *)memory)->buffers);
+    run_buffers_free(memory);
 }
 
 kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const input *in,
@@ -98,7 +94,7 @@ kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const ca
     find_context context = {fixed, cache, in, progress};
     pool_jobs jobs = {.count = cache->n_jobs - cache->tables.index->n_verbatim,
                       .threads = progress->run->threads,
-                      .slot_bytes = sizeof(find_slot),
+                      .slot_bytes = sizeof(run_buffers),
                       .context = &context,
                       .work = work,
                       .done = done,

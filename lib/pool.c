@@ -1,9 +1,9 @@
 #include "pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 typedef enum slot_state { FREE, BUSY, READY } slot_state;
 
@@ -81,8 +81,11 @@ static unsigned start_threads(pool *pool, pthread_t *threads, unsigned wanted) {
 }
 
 static unsigned thread_count(const pool_jobs *jobs) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned threads = jobs->threads ? jobs->threads : processors > 0 ? (unsigned)processors : 1;
+    cpu_set_t processors;
+    unsigned threads = jobs->threads;
+    if (threads == 0 && sched_getaffinity(0, sizeof processors, &processors) == 0)
+        threads = (unsigned)CPU_COUNT(&processors);
+    threads = threads ? threads : 1;
     return jobs->count < threads ? (unsigned)jobs->count : threads;
 }
 
@@ -90,7 +93,7 @@ kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
     if (jobs->count == 0)
         return KVOT_OK;
     unsigned wanted = thread_count(jobs), started = 0;
-    pool pool = {.jobs = jobs, .n_slots = 2 * (size_t)wanted + 1};
+    pool pool = {.jobs = jobs, .n_slots = (size_t)wanted + 2};
     pthread_t *threads = calloc(wanted, sizeof *threads);
     pool.slots = calloc(pool.n_slots, sizeof *pool.slots);
     kvot_status status = threads && pool.slots ? KVOT_OK : fail_memory(error);

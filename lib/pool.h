@@ -7,7 +7,7 @@
 typedef struct pool_jobs {
     uint64_t count;
     unsigned threads;  /* 0: one for each processor */
-    size_t slot_bytes; /* zeroed memory of a job in flight; there are at most twice as many as threads, plus one */
+    size_t slot_bytes; /* zeroed memory of a job in flight; there are two more than threads */
     void *context;
     /* On a worker: does job number `job` in `slot`. */
     kvot_status (*work)(void *context, uint64_t job, void *slot, kvot_error *error);

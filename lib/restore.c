@@ -68,7 +68,7 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
     kvot_status status = reader_open_path(&reader, input_path, run, error);
     if (status != KVOT_OK)
         return status;
-    if ((status = output_open(&out, output_path, run, true, error)) == KVOT_OK) {
+    if ((status = output_open(&out, output_path, reader.in.mode, run, true, error)) == KVOT_OK) {
         status = restore_to(&reader, &out, run, error);
         if (status == KVOT_OK)
             status = output_commit(&out, error);

@@ -25,7 +25,7 @@ run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigne
     run_progress progress = {.run = run};
     for (uint64_t job = 0; job < cache->n_jobs; job++)
         progress.total += run_job_bytes(cache, cache_locate(cache, job));
-    progress.total *= passes;
+    progress.total = progress.total * passes - cache->verbatim_bytes * (passes - 1);
     return progress;
 }
 

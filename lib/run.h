@@ -18,6 +18,7 @@ typedef struct run_progress {
     uint64_t done, total, told;
 } run_progress;
 
+/* All jobs once, and those that are not verbatim `passes` times. */
 run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes);
 kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error);
 

@@ -3,7 +3,7 @@
 
     test_decoder.py KVOT_BINARY FILE...
 
-Each FILE is an engine's cache file; one that ends in .gguf is the model of those after it, so that rows have heads.
+Each FILE is an engine's cache file, or a directory of such (ending in .bin); one that ends in .gguf is the model of those after it, so that rows have heads.
 """
 import subprocess
 import sys
@@ -51,11 +51,16 @@ def test(kvot, name, options, folder):
     return wrong
 
 
+def expand(names):
+    for name in names:
+        yield from sorted(map(str, Path(name).glob("*.bin"))) if Path(name).is_dir() else [name]
+
+
 def main(kvot, *names):
     passed = failed = 0
     model = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
+        for name in expand(names):
             if name.endswith(".gguf"):
                 model = ["--model", name]
                 continue

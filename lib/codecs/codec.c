@@ -8,7 +8,8 @@ extern const codec codec_lossless, codec_ott;
 const format_plane codec_verbatim = {.type = FORMAT_OPAQUE, .kind = FORMAT_STATE, .row_bytes = 1, .heads = 1};
 
 const codec *codec_of(unsigned format_codec) {
-    return format_codec == FORMAT_OTT ? &codec_ott : &codec_lossless;
+    static const codec *const codecs[FORMAT_CODECS] = {[FORMAT_LOSSLESS] = &codec_lossless, [FORMAT_OTT] = &codec_ott};
+    return codecs[format_codec];
 }
 
 void codec_context_free(codec_context *context) {
@@ -34,11 +35,13 @@ bool codec_can_quantize(unsigned type) {
     return type == FORMAT_F32 || type == FORMAT_F16 || type == FORMAT_BF16;
 }
 
+kernel_type codec_kernel_type(unsigned type) {
+    return type == FORMAT_F32 ? KERNEL_F32 : type == FORMAT_F16 ? KERNEL_F16 : KERNEL_BF16;
+}
+
 kernel_chunk codec_chunk(const format_plane *plane, uint32_t rows) {
-    static const kernel_type types[] = {
-        [FORMAT_F32] = KERNEL_F32, [FORMAT_F16] = KERNEL_F16, [FORMAT_BF16] = KERNEL_BF16};
     uint32_t elems = plane->row_bytes / format_type_of(plane->type)->block_bytes;
-    return (kernel_chunk){.type = types[plane->type],
+    return (kernel_chunk){.type = codec_kernel_type(plane->type),
                           .rows = rows,
                           .heads = plane->heads,
                           .head_dim = elems / plane->heads,

@@ -19,7 +19,6 @@ void codec_context_free(codec_context *context);
 kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error *error);
 
 typedef struct codec {
-    const char *name;
     format_stream_type stream_type;
     /* Bytes that a stream of `n` rows takes at the most. `exact` is [n][heads], NULL for none. */
     size_t (*bound)(const format_plane *plane, uint32_t n, const uint8_t *exact);
@@ -38,6 +37,9 @@ extern const format_plane codec_verbatim;
 
 /* The chunk of `plane` as kernels see it. */
 kernel_chunk codec_chunk(const format_plane *plane, uint32_t rows);
+
+/* The kernels' name of an element type that can be quantized. */
+kernel_type codec_kernel_type(unsigned format_type);
 
 /* True if the planes of this element type can be quantized. */
 bool codec_can_quantize(unsigned format_type);

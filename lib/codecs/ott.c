@@ -91,4 +91,4 @@ static kvot_status decode(codec_context *context, const format_plane *plane, con
     return KVOT_OK;
 }
 
-const codec codec_ott = {"ott", FORMAT_STREAM_OTT, bound, encode, decode};
+const codec codec_ott = {FORMAT_STREAM_OTT, bound, encode, decode};

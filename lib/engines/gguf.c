@@ -113,8 +113,6 @@ static bool take_value(cursor *cursor, const char *key, uint32_t type, gguf *mod
         return take_kv_heads(cursor, type, model);
     if (type == ARRAY || type == STRING)
         return skip_value(cursor, type, MAX_DEPTH);
-    if (strcmp(name, "block_count") == 0)
-        return take_number(cursor, type, &model->n_layers);
     if (strcmp(name, "embedding_length") == 0)
         return take_number(cursor, type, &model->n_embedding);
     if (strcmp(name, "attention.head_count") == 0)

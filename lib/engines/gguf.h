@@ -9,8 +9,7 @@ enum { GGUF_MAX_LAYERS = 4096, GGUF_MAX_DIMS = 4 };
 typedef struct gguf {
     char architecture[32];
     uint8_t digest[16]; /* XXH3-128 of the file up to the end of the tensor list: the model's identity */
-    uint32_t n_layers;
-    uint32_t n_heads; /* query heads */
+    uint32_t n_heads;   /* query heads */
     uint32_t n_embedding;
     uint32_t key_dims[GGUF_MAX_DIMS], value_dims[GGUF_MAX_DIMS]; /* head sizes that occur, 0 ends */
     uint32_t kv_heads[GGUF_MAX_LAYERS];                          /* of each layer, as far as told */

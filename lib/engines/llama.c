@@ -63,7 +63,8 @@ static int by_layer(const void *left, const void *right) {
  * verbatim. */
 static uint32_t planes_of(const llama_block *block, const llama_tensor *tensors, placed_plane *planes) {
     uint32_t n = 0;
-    /* Recurrent layers have R and S: first R of all layers, then S of all layers. An odd number is a riddle. */
+    /* Recurrent layers have two tensors: first come R of all layers, then S of all layers, so tensor i and tensor
+     * i + n / 2 are one layer's. Where a layer lacks one (the number is odd), each tensor counts as a layer. */
     uint32_t layers = block->n_tensors % 2 == 0 ? block->n_tensors / 2 : block->n_tensors;
     for (uint32_t i = 0; i < block->n_tensors; i++) {
         const llama_tensor *tensor = &tensors[i];
@@ -198,12 +199,13 @@ static kvot_status read_blob(session *session, uint64_t at, uint64_t end) {
 
 /* "SCKP" | u32 1 | u32 count | per checkpoint: i64 n_tokens, i32 pos_min, i32 pos_max, three times u64 size, bytes.
  * Whatever follows, or an appendix of another version, is verbatim. */
-static kvot_status read_appendix(session *session, uint64_t at, uint32_t *count) {
+static kvot_status read_appendix(session *session, uint64_t at, bool *known, uint32_t *count) {
     const input *in = session->in;
     uint32_t head[3];
     kvot_status status = input_read(in, at, head, sizeof head, session->error);
     if (status != KVOT_OK || head[1] != 1)
         return status;
+    *known = true;
     at += sizeof head;
     *count = head[2];
     for (uint32_t i = 0; i < head[2]; i++) {
@@ -306,14 +308,16 @@ static kvot_status read_file(session *session, cursor *cursor) {
     uint64_t stopped = 0;
     uint32_t checkpoints = 0;
     status = read_memory(session, cursor, is_session, version, &stopped);
-    bool appendix = stopped < in->bytes;
+    bool appendix = stopped < in->bytes, known = false;
     if (status == KVOT_OK && appendix)
-        status = read_appendix(session, stopped, &checkpoints);
+        status = read_appendix(session, stopped, &known, &checkpoints);
     if (status == KVOT_OK)
         status = plan_add_verbatim(session->plan, in->bytes - session->plan->bytes, session->error);
     int n = snprintf(about->variant, sizeof about->variant, "%s file, version %u", is_session ? "session" : "sequence",
                      version);
-    if (appendix)
+    if (appendix && !known)
+        snprintf(about->variant + n, sizeof about->variant - (size_t)n, ", an unknown appendix");
+    else if (appendix)
         snprintf(about->variant + n, sizeof about->variant - (size_t)n, ", %u checkpoints", checkpoints);
     return status;
 }

@@ -12,6 +12,7 @@ enum {
     MAX_STREAMS = 256, /* LLAMA_MAX_SEQ */
     MAX_LAYERS = 4096,
     MAX_SECTIONS = 32,
+    MAX_BLOCKS = 1024, /* each is a few frames on the stack, which may be small */
     MAX_TRIES = 20000,
 };
 
@@ -214,6 +215,8 @@ static bool parse_stream(parser *parser, place place) {
             return false;
     if (n_cells == 0)
         return next_section(parser, place);
+    if (parser->out->n_blocks >= MAX_BLOCKS)
+        return false;
     llama_block block = {.section = place.section,
                          .n_cells = n_cells,
                          .cells_at = cursor->at,

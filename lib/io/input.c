@@ -24,16 +24,14 @@ static kvot_status spool(input *in, int from, const kvot_run *run, kvot_error *e
         ssize_t n = read(from, buffer, COPY_BYTES);
         if (n == 0)
             break;
-        if (asked_to_stop(run, in->bytes))
-            status = fail(error, KVOT_E_CANCELLED, "stopped");
-        else if (n < 0 && errno == EINTR)
-            continue;
-        else if (n < 0)
+        if (n < 0 && errno != EINTR)
             status = fail_errno(error, in->name, "read");
-        else if (!write_all(fd, buffer, (size_t)n, run))
+        else if (n > 0 && !write_all(fd, buffer, (size_t)n, run))
             status = fail_errno(error, in->name, "make a temporary copy ($TMPDIR says where)");
-        else
+        else if (n > 0)
             in->bytes += (uint64_t)n;
+        if (status == KVOT_OK && asked_to_stop(run, in->bytes))
+            status = fail(error, KVOT_E_CANCELLED, "stopped");
     }
     free(buffer);
     in->fd = fd;
@@ -52,10 +50,13 @@ kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_er
         status = fail_errno(error, in->name, "open");
     else if (S_ISDIR(about.st_mode))
         status = fail(error, KVOT_E_IO, "%s: is a directory", in->name);
-    else if (S_ISREG(about.st_mode) && !standard) {
+    else if (S_ISREG(about.st_mode) && (!standard || lseek(fd, 0, SEEK_CUR) == 0)) {
         in->bytes = (uint64_t)about.st_size;
-        in->fd = fd;
-        fd = -1;
+        in->mode = about.st_mode & 0777;
+        in->fd = standard ? dup(fd) : fd;
+        if (in->fd < 0)
+            status = fail_errno(error, in->name, "open");
+        fd = standard ? fd : -1;
     } else
         status = spool(in, fd, run, error);
     if (fd >= 0 && !standard)

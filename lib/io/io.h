@@ -9,7 +9,8 @@ typedef struct input {
     int fd;
     const uint8_t *memory;
     uint64_t bytes;
-    char *name; /* for messages */
+    unsigned mode; /* permissions of the file, 0 if it has none of its own */
+    char *name;    /* for messages */
 } input;
 
 /* "-" and whatever else cannot seek is first copied to an unnamed temporary file. */
@@ -20,7 +21,9 @@ void input_close(input *in);
 kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvot_error *error);
 
 /* An output goes to a temporary file beside `path`, which takes the name in output_commit. "-" and what is no regular
- * file (a device, a pipe) is written to directly, or, when `seekable` is asked for, at output_commit. */
+ * file (a device, a pipe) is written to directly, or, when `seekable` is asked for, at output_commit. A file that is
+ * replaced keeps its permissions; a new one gets `mode` (those of the input: a private cache stays private), or what
+ * umask leaves where that is 0. */
 typedef struct output {
     int fd;
     char *name, *path, *temporary;
@@ -29,7 +32,8 @@ typedef struct output {
     int stream; /* where a spooled output goes, else -1 */
 } output;
 
-kvot_status output_open(output *out, const char *path, const kvot_run *run, bool seekable, kvot_error *error);
+kvot_status output_open(output *out, const char *path, unsigned mode, const kvot_run *run, bool seekable,
+                        kvot_error *error);
 
 /* An output that never gets a name, for output_to_input. `name` is for messages. */
 kvot_status output_open_unnamed(output *out, const char *name, const kvot_run *run, kvot_error *error);

@@ -6,13 +6,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { COPY_BYTES = 1 << 18 };
 
+/* Six letters that no other process is likely to choose. */
+static void random_letters(char *to) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
+    uint8_t bytes[6] = {0};
+    getrandom(bytes, sizeof bytes, 0);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        to[i] = letters[bytes[i] % 32];
+}
+
 /* A temporary file in the directory of out->path: ".NAME.kvot-XXXXXX". */
-static kvot_status open_temporary(output *out, kvot_error *error) {
+static kvot_status open_temporary(output *out, unsigned mode, kvot_error *error) {
+    enum { TRIES = 100 };
     char *copy = strdup(out->path), *copy2 = strdup(out->path);
     int length = -1;
     if (copy && copy2)
@@ -23,17 +34,19 @@ static kvot_status open_temporary(output *out, kvot_error *error) {
         out->temporary = NULL;
         return fail_memory(error);
     }
-    out->fd = mkostemp(out->temporary, O_CLOEXEC);
-    if (out->fd < 0) {
-        fail_errno(error, out->name, "write");
+    /* Not mkostemp: it would need the umask, which cannot be read without changing it for all threads. */
+    for (int i = 0; i < TRIES && out->fd < 0 && (i == 0 || errno == EEXIST); i++) {
+        random_letters(out->temporary + length - 6);
+        out->fd = open(out->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode ? 0600 : 0666);
+    }
+    if (out->fd >= 0 && (mode == 0 || fchmod(out->fd, mode) == 0))
+        return KVOT_OK;
+    fail_errno(error, out->name, "write");
+    if (out->fd < 0) { /* there is nothing to remove */
         free(out->temporary);
         out->temporary = NULL;
-        return KVOT_E_IO;
     }
-    mode_t mask = umask(0);
-    umask(mask);
-    fchmod(out->fd, 0666 & ~mask);
-    return KVOT_OK;
+    return KVOT_E_IO;
 }
 
 static kvot_status open_spool(output *out, kvot_error *error) {
@@ -44,7 +57,8 @@ static kvot_status open_spool(output *out, kvot_error *error) {
     return KVOT_OK;
 }
 
-kvot_status output_open(output *out, const char *path, const kvot_run *run, bool seekable, kvot_error *error) {
+kvot_status output_open(output *out, const char *path, unsigned mode, const kvot_run *run, bool seekable,
+                        kvot_error *error) {
     bool standard = strcmp(path, "-") == 0;
     *out = (output){.fd = -1, .stream = -1, .run = run};
     out->name = strdup(standard ? "standard output" : path);
@@ -64,12 +78,14 @@ kvot_status output_open(output *out, const char *path, const kvot_run *run, bool
             out->fd = out->stream;
     } else if (there && S_ISDIR(about.st_mode)) {
         status = fail(error, KVOT_E_IO, "%s: is a directory", path);
-    } else if ((there || dangling) && !run->overwrite) {
+    } else if (there && !run->overwrite) {
         status = fail(error, KVOT_E_EXISTS, "%s: exists already", path);
+    } else if (dangling) {
+        status = fail(error, KVOT_E_IO, "%s: is a symbolic link to nothing", path);
     } else {
         /* Through a symbolic link the file it points to is replaced, not the link. */
         out->path = there ? realpath(path, NULL) : strdup(path);
-        status = out->path ? open_temporary(out, error) : fail_memory(error);
+        status = out->path ? open_temporary(out, there ? about.st_mode & 0777 : mode, error) : fail_memory(error);
     }
     if (status != KVOT_OK)
         output_close(out);
@@ -133,18 +149,15 @@ static kvot_status copy_spool(output *out, kvot_error *error) {
     return status;
 }
 
-static kvot_status sync_directory(output *out, kvot_error *error) {
+/* Cannot fail: a directory that cannot be opened or synced (some network file systems) still holds the file. */
+static void sync_directory(const output *out) {
     char *copy = strdup(out->path);
-    if (!copy)
-        return fail_memory(error);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     free(copy);
-    /* A directory that cannot be opened or synced (some network file systems) still holds the file. */
     if (fd >= 0) {
         fsync(fd);
         close(fd);
     }
-    return KVOT_OK;
 }
 
 /* Renames without ever replacing a file that was not there when the output was opened. */
@@ -171,7 +184,8 @@ kvot_status output_commit(output *out, kvot_error *error) {
         return fail_errno(error, out->name, "write");
     free(out->temporary);
     out->temporary = NULL;
-    return sync_directory(out, error);
+    sync_directory(out);
+    return KVOT_OK;
 }
 
 void output_close(output *out) {

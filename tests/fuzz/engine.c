@@ -1,7 +1,7 @@
 /* Fuzzes what reads an engine's file: its plan, the rows made of it, and the promise that both together give every byte
  * of the file back. */
-#include "../../lib/codecs/codec.h"
 #include "../../lib/engines/engine.h"
+#include "../../lib/codecs/codec.h"
 #include "../../lib/rows.h"
 
 #include <stdlib.h>

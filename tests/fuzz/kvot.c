@@ -60,9 +60,9 @@ static void decode(const reader *reader) {
     bool write = cache->tables.index->source_bytes <= MAX_RESTORED;
     output out = {.fd = fd, .name = reader->in.name, .stream = -1};
     static codec_context context; /* making one takes long */
-    uint8_t *buffer = NULL, *rows = malloc((size_t)cache_largest(cache) + 1);
-    size_t buffer_bytes = 0;
-    if (fd < 0 || !rows || ftruncate(fd, 0) != 0)
+    uint8_t *buffer = NULL, *rows = NULL;
+    size_t buffer_bytes = 0, rows_bytes = 0;
+    if (fd < 0 || ftruncate(fd, 0) != 0)
         abort();
     uint64_t decoded = 0;
     for (uint64_t j = 0; j < cache->n_jobs && decoded < MAX_DECODED; j++) {
@@ -73,6 +73,8 @@ static void decode(const reader *reader) {
             uint32_t n = job.verbatim ? cache_verbatim_bytes(cache, job.block) : job.chunk->rows;
             const format_plane *plane = job.verbatim ? &codec_verbatim : &cache->tables.planes[p];
             decoded += (uint64_t)n * plane->row_bytes;
+            if (make_room(&rows, &rows_bytes, (size_t)n * plane->row_bytes, NULL) != KVOT_OK)
+                abort();
             if (reader_decode(reader, &context, stream, plane, n, false, &buffer, &buffer_bytes, rows, NULL) !=
                     KVOT_OK ||
                 !write)

@@ -74,16 +74,18 @@ static kvot_status decode(input *in) {
         return status;
     const cache *cache = &reader.cache;
     codec_context context = {0};
-    uint8_t *buffer = NULL, *rows = malloc((size_t)cache_largest(cache) + 1);
-    size_t room = 0;
+    uint8_t *buffer = NULL, *rows = NULL;
+    size_t room = 0, rows_room = 0;
     for (uint64_t j = 0; j < cache->n_jobs && status == KVOT_OK; j++) {
         cache_job job = cache_locate(cache, j);
         for (uint32_t i = 0; i < (job.verbatim ? 1 : job.unit->n_planes) && status == KVOT_OK; i++) {
             uint32_t p = job.verbatim ? 0 : job.unit->first_plane + i;
-            status = reader_decode(&reader, &context, job.verbatim ? job.block : cache_stream(cache, p, job.chunk),
-                                   job.verbatim ? &codec_verbatim : &cache->tables.planes[p],
-                                   job.verbatim ? cache_verbatim_bytes(cache, job.block) : job.chunk->rows, true,
-                                   &buffer, &room, rows, NULL);
+            const format_plane *plane = job.verbatim ? &codec_verbatim : &cache->tables.planes[p];
+            uint32_t n = job.verbatim ? cache_verbatim_bytes(cache, job.block) : job.chunk->rows;
+            status = make_room(&rows, &rows_room, (size_t)n * plane->row_bytes, NULL);
+            if (status == KVOT_OK)
+                status = reader_decode(&reader, &context, job.verbatim ? job.block : cache_stream(cache, p, job.chunk),
+                                       plane, n, true, &buffer, &room, rows, NULL);
         }
     }
     free(buffer);

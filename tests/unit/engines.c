@@ -200,6 +200,28 @@ static void checkpoints_share_row_sets(void) {
     plan_free(&plan);
 }
 
+/* Many streams in many sections are refused before they fill a stack, which has 2 MiB in some threads. */
+static void nesting_is_bounded(void) {
+    enum { SECTIONS = 30, STREAMS = 200, STREAM_BYTES = 4 + 12 + 8 };
+    static uint8_t data[20 + SECTIONS * (4 + STREAMS * STREAM_BYTES)];
+    uint32_t *to = (uint32_t *)data;
+    *to++ = 0x67677371;
+    *to++ = 3;
+    *to++ = 0;
+    for (int s = 0; s < SECTIONS; s++) {
+        *to++ = STREAMS;
+        for (int i = 0; i < STREAMS; i++) {
+            static const uint32_t stream[] = {1, 0, 1, 0, 0, 0}; /* one cell, no layers */
+            memcpy(to, stream, sizeof stream);
+            to += sizeof stream / sizeof *stream;
+        }
+    }
+    input in = {.fd = -1, .memory = data, .bytes = (uint64_t)((uint8_t *)to - data), .name = "test"};
+    plan plan;
+    CU_ASSERT_EQUAL(engine_read(&in, &plan, NULL), KVOT_E_DAMAGED);
+    plan_free(&plan);
+}
+
 static void token_blobs_are_read(void) {
     bytes file = {.n = 0};
     plan plan;
@@ -305,6 +327,7 @@ static void model_metadata_is_read(void) {
 const unit_test engine_tests[] = {{"every attention variant is read", every_attention_variant_is_read},
                                   {"sections follow each other", sections_follow_each_other},
                                   {"checkpoints share row sets", checkpoints_share_row_sets},
+                                  {"nesting is bounded", nesting_is_bounded},
                                   {"token blobs are read", token_blobs_are_read},
                                   {"strangers are named", strangers_are_named},
                                   {"model metadata is read", model_metadata_is_read},
