@@ -1,10 +1,10 @@
 /* Compressing: an engine's plan, chunks gathered, a codec, streams laid down. */
 #include "../kernels/outliers.h"
 #include "engines/engine.h"
-#include "engines/gguf.h"
 #include "file/reader.h"
 #include "file/writer.h"
 #include "measure.h"
+#include "model.h"
 #include "outliers.h"
 #include "rows.h"
 
@@ -55,52 +55,6 @@ static kvot_status check_options(const kvot_compress_options *options, kvot_erro
     if (options->outliers < KVOT_OUTLIERS_AUTO || options->outliers > KVOT_OUTLIERS_MAX)
         return fail(error, KVOT_E_ARGUMENT, "outliers must be auto or 0 to %d", KVOT_OUTLIERS_MAX);
     return KVOT_OK;
-}
-
-/* Fills in the identity, RoPE and KV heads that the model's file tells. */
-static kvot_status apply_model(plan *plan, const input *in, const gguf *model, const char *path, kvot_error *error) {
-    format_index *about = &plan->about;
-    if (about->architecture[0] && strcmp(about->architecture, model->architecture) != 0)
-        return fail(error, KVOT_E_MODEL, "%s: made by a model of architecture %s, but %s is %s", in->name,
-                    about->architecture, path, model->architecture);
-    memcpy(about->architecture, model->architecture, sizeof about->architecture);
-    memcpy(about->model_digest, model->digest, sizeof about->model_digest);
-    about->rope_base = model->rope_base;
-    about->rope_dims = model->rope_dims;
-    bool any = false, fits = false;
-    for (uint32_t p = 0; p < plan->n_planes; p++) {
-        format_plane *plane = &plan->planes[p];
-        if (plane->kind == FORMAT_STATE)
-            continue;
-        const format_type_info *type = format_type_of(plane->type);
-        uint32_t elems = plane->row_bytes / type->block_bytes * type->block_elems;
-        uint32_t heads = gguf_heads(model, plane->kind == FORMAT_K, elems);
-        any = true;
-        fits |= heads > 0;
-        plane->heads = heads > 0 ? heads : 1;
-        format_plane *keys = plane->kind == FORMAT_V && p > 0 ? plane - 1 : plane;
-        if (keys->layer == plane->layer && keys->rowset == plane->rowset && keys->heads != plane->heads)
-            keys->heads = plane->heads = 1; /* K and V of a token are outliers together */
-    }
-    if (any && !fits)
-        return fail(error, KVOT_E_MODEL, "%s: no layer of %s has K or V of this size", in->name, path);
-    return KVOT_OK;
-}
-
-static kvot_status read_model(plan *plan, const input *in, const char *path, const kvot_run *run, kvot_error *error) {
-    input file;
-    gguf *model = malloc(sizeof *model);
-    if (!model)
-        return fail_memory(error);
-    kvot_status status = input_open(&file, path, run, error);
-    if (status == KVOT_OK) {
-        status = gguf_read(&file, model, error);
-        input_close(&file);
-    }
-    if (status == KVOT_OK)
-        status = apply_model(plan, in, model, path, error);
-    free(model);
-    return status;
 }
 
 static void set_codecs(plan *plan, const kvot_compress_options *options) {
@@ -322,7 +276,7 @@ static kvot_status compress_input(const input *in, const char *output_path, cons
         return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
     kvot_status status = engine_read(in, &plan, error);
     if (status == KVOT_OK && options->model_path)
-        status = read_model(&plan, in, options->model_path, run, error);
+        status = model_apply(&plan, in, options->model_path, run, error);
     if (status != KVOT_OK)
         goto end;
     set_codecs(&plan, options);
