@@ -13,7 +13,7 @@ int cli_fail(const kvot_error *error) {
     fputs("kvot: ", stderr);
     for (const char *c = error->text; *c; c++) /* a file's name may hold anything */
         fputc((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c, stderr);
-    fputc('\n', stderr);
+    fputs(error->status == KVOT_E_EXISTS ? " (-f replaces it)\n" : "\n", stderr);
     switch (error->status) {
     case KVOT_E_ARGUMENT:
         return EXIT_USAGE;
