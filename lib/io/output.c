@@ -39,13 +39,14 @@ static kvot_status open_temporary(output *out, unsigned mode, kvot_error *error)
         random_letters(out->temporary + length - 6);
         out->fd = open(out->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode ? 0600 : 0666);
     }
-    if (out->fd >= 0 && (mode == 0 || fchmod(out->fd, mode) == 0))
+    if (out->fd >= 0) {
+        if (mode)
+            fchmod(out->fd, mode); /* a file system without permissions refuses, and has nothing to protect */
         return KVOT_OK;
-    fail_errno(error, out->name, "write");
-    if (out->fd < 0) { /* there is nothing to remove */
-        free(out->temporary);
-        out->temporary = NULL;
     }
+    fail_errno(error, out->name, "write");
+    free(out->temporary); /* there is nothing to remove */
+    out->temporary = NULL;
     return KVOT_E_IO;
 }
 
