@@ -201,12 +201,12 @@ uint64_t format_checksum(const void *bytes, size_t n);
 
 /* Where the parts of an ott stream lie (SPEC.md, ott streams). All offsets are from the stream's first byte. */
 typedef struct format_ott {
-    uint32_t rows, heads, head_dim, elem_bytes, bits, group;
+    uint32_t head_dim, elem_bytes;
     bool keys;               /* K: ranges per channel over `group` rows; V: per row over `group` channels of a head */
     uint32_t ranges;         /* scales, and as many minima */
     uint32_t row_code_bytes; /* of the low codes of one row */
     uint32_t row_high_bytes; /* of the high bits of one row, 3-bit codes only, else 0 */
-    uint64_t counts, rows_at, exact, scales, minima, codes, high, bytes;
+    uint64_t rows_at, exact, scales, minima, codes, high, bytes;
 } format_ott;
 
 /* Lays out a stream with `outliers` exact rows in all heads together. False if a value is out of bounds. */

@@ -10,22 +10,17 @@ static uint64_t align(uint64_t offset) {
 bool format_ott_layout(format_ott *ott, const format_plane *plane, uint32_t rows, uint32_t outliers) {
     const format_type_info *type = format_type_of(plane->type);
     memset(ott, 0, sizeof *ott);
-    ott->rows = rows;
-    ott->heads = plane->heads;
     ott->elem_bytes = type->block_bytes;
     uint32_t elems = plane->row_bytes / type->block_bytes;
     ott->head_dim = elems / plane->heads;
-    ott->bits = plane->bits;
-    ott->group = plane->group;
     ott->keys = plane->kind == FORMAT_K;
     if (outliers > (uint64_t)rows * plane->heads)
         return false;
-    ott->ranges = ott->keys ? (rows + ott->group - 1) / ott->group * elems
-                            : rows * plane->heads * ((ott->head_dim + ott->group - 1) / ott->group);
-    uint32_t low_bits = ott->bits == 3 ? 2 : ott->bits;
+    ott->ranges = ott->keys ? (rows + plane->group - 1) / plane->group * elems
+                            : rows * plane->heads * ((ott->head_dim + plane->group - 1) / plane->group);
+    uint32_t low_bits = plane->bits == 3 ? 2 : plane->bits;
     ott->row_code_bytes = (uint32_t)(((uint64_t)elems * low_bits + 7) / 8);
-    ott->row_high_bytes = ott->bits == 3 ? (elems + 7) / 8 : 0;
-    ott->counts = 0;
+    ott->row_high_bytes = plane->bits == 3 ? (elems + 7) / 8 : 0;
     ott->rows_at = (uint64_t)plane->heads * sizeof(uint16_t);
     ott->exact = align(ott->rows_at + (uint64_t)outliers * sizeof(uint16_t));
     ott->scales = align(ott->exact + (uint64_t)outliers * ott->head_dim * ott->elem_bytes);

@@ -137,6 +137,24 @@ def loss(reference, other):
     return {"kld": f"{divergence.mean():.6f}", "kld_p99": f"{np.quantile(divergence, 0.99):.6f}", "top1": f"{same:.4f}"}
 
 
+def start_engine(directory):
+    """To be called before anything else of the engine. `directory` is where F32 models are kept."""
+    llama.llama_backend_init()
+    llama.llama_log_set(silent, ctypes.c_void_p(0))
+    os.makedirs(directory, exist_ok=True)
+
+
+def read_texts(paths):
+    """Yields name and content of each file, or of TEXTS as far as they are there."""
+    for name, pattern in ({os.path.basename(path): path for path in paths} or TEXTS).items():
+        found = glob.glob(pattern)
+        if not found:
+            print(f"{pattern}: not there, left out", file=sys.stderr)
+            continue
+        with open(found[0], errors="replace") as file:
+            yield name, file.read()
+
+
 def f32_model(name, directory):
     """Writes the model with F32 weights, once."""
     target = os.path.join(directory, f"{name}-f32.gguf")
@@ -215,23 +233,14 @@ def main():
     parser.add_argument("--cache", default="build/quality", help="where F32 models are kept")
     arguments = parser.parse_args()
     arguments.settings = arguments.settings.split(";")
-    texts = {os.path.basename(path): path for path in arguments.texts} or TEXTS
-    llama.llama_backend_init()
-    llama.llama_log_set(silent, ctypes.c_void_p(0))
-    os.makedirs(arguments.cache, exist_ok=True)
+    start_engine(arguments.cache)
     rows = []
     with tempfile.TemporaryDirectory() as directory, open(arguments.out, "w", newline="") as out:
         writer = csv.DictWriter(out, ["model", "text", "setting", "bytes", "ratio", "kld", "kld_p99", "top1"], lineterminator="\n")
         writer.writeheader()
         for name in arguments.models.split(","):
             model = Model(f32_model(name, arguments.cache))
-            for text, pattern in texts.items():
-                found = glob.glob(pattern)
-                if not found:
-                    print(f"{pattern}: not there, left out", file=sys.stderr)
-                    continue
-                with open(found[0], errors="replace") as file:
-                    content = file.read()
+            for text, content in read_texts(arguments.texts):
                 for row in measure_text(arguments.kvot, model, text, content, arguments, directory):
                     rows.append({"model": name, **row})
                     writer.writerow(rows[-1])

@@ -23,8 +23,6 @@ what each setting makes of it. A line of output: model, text, setting, exact row
 value (all but padding and index), mean Kullback-Leibler divergence in nats, share of positions with the same most
 likely token."""
 import argparse
-import ctypes
-import glob
 import os
 import struct
 import sys
@@ -34,7 +32,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import measure
-from measure import SCORED, TEXTS, Context, Model, f32_model, loss, llama
+from measure import SCORED, Context, Model, f32_model, loss, llama
 
 CHUNK = 256
 LANES = 16
@@ -222,20 +220,11 @@ def main():
     parser.add_argument("--one-head", action="store_true", help="as if the KV heads of the model were not known")
     parser.add_argument("--cache", default="build/quality", help="where F32 models are kept")
     arguments = parser.parse_args()
-    llama.llama_backend_init()
-    llama.llama_log_set(measure.silent, ctypes.c_void_p(0))
-    os.makedirs(arguments.cache, exist_ok=True)
+    measure.start_engine(arguments.cache)
     model = Model(f32_model(arguments.model, arguments.cache))
     heads = 1 if arguments.one_head else llama.llama_model_n_head_kv(model.model)
-    texts = {os.path.basename(path): path for path in arguments.texts} or TEXTS
     with tempfile.TemporaryDirectory() as directory:
-        for name, pattern in texts.items():
-            found = glob.glob(pattern)
-            if not found:
-                print(f"{pattern}: not there, left out", file=sys.stderr)
-                continue
-            with open(found[0], errors="replace") as file:
-                text = file.read()
+        for name, text in measure.read_texts(arguments.texts):
             for tried, rows, bits, lost in measure_text(model, heads, text, arguments.tokens, arguments.settings, directory):
                 print(f"{arguments.model} {name} {tried.text} | rows {rows:.2f} | bits {bits:.3f} | KLD {lost['kld']} | "
                       f"top-1 {lost['top1']}", flush=True)
