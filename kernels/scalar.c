@@ -1,13 +1,11 @@
 /* The reference: plain C that defines what every faster level must return. */
-#include "kernels.h"
+#include "levels.h"
 #include "numbers.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { LANES = 16 };
-
-/* Bits of 2^126. Below it, max - min of two values cannot overflow. */
-static const uint32_t too_large = 0x7e800000u;
 
 static float add_lanes(float *lanes) {
     for (int width = LANES / 2; width > 0; width /= 2)
@@ -23,7 +21,7 @@ static void magnitudes(const kernel_chunk *chunk, const void *rows, float *sums,
         bool exact = false;
         for (uint32_t c = 0; c < chunk->head_dim; c++) {
             uint32_t bits = bits_of(load_element(chunk->type, rows, i * chunk->head_dim + c)) & 0x7fffffffu;
-            exact |= bits >= too_large;
+            exact |= bits >= KERNEL_TOO_LARGE;
             sum[c % LANES] += float_of(bits);
             square[c % LANES] += float_of(bits) * float_of(bits);
         }
@@ -155,12 +153,74 @@ static void dequantize(const kernel_chunk *chunk, const kernel_codes *in, void *
     }
 }
 
-const kernel_table *kernels(void) {
-    static const kernel_table scalar = {magnitudes, quantize, dequantize};
-    return &scalar;
+static int by_value(const void *left, const void *right) {
+    float a = *(const float *)left, b = *(const float *)right;
+    return (a > b) - (a < b);
 }
 
-void kernel_to_f32(kernel_type type, const void *elements, size_t n, float *out) {
-    for (size_t i = 0; i < n; i++)
-        out[i] = load_element(type, elements, i);
+static float median(const float *values, uint32_t n) {
+    float sorted[KERNEL_MAX_ROWS];
+    memcpy(sorted, values, n * sizeof *values);
+    qsort(sorted, n, sizeof *sorted, by_value);
+    return sorted[(n - 1) / 2];
 }
+
+/* Marks the KERNEL_MOST_CHOSEN smallest of `values`; infinity is not taken. */
+static void mark_smallest(const float *values, uint32_t n, uint32_t heads, uint8_t *exact) {
+    for (int taken = 0; taken < KERNEL_MOST_CHOSEN; taken++) {
+        uint32_t least = n;
+        for (uint32_t r = 0; r < n; r++)
+            if (!exact[(size_t)r * heads] && values[r] < INFINITY && (least == n || values[r] < values[least]))
+                least = r;
+        if (least < n)
+            exact[(size_t)least * heads] = 1;
+    }
+}
+
+static void choose(const kernel_sizes *sizes, uint8_t *exact) {
+    float magnitudes[KERNEL_MAX_ROWS], squares[KERNEL_MAX_ROWS];
+    memset(exact, 0, (size_t)sizes->rows * sizes->heads);
+    for (uint32_t h = 0; h < sizes->heads; h++) {
+        for (uint32_t r = 0; r < sizes->rows; r++) {
+            size_t i = (size_t)r * sizes->heads + h;
+            magnitudes[r] = sizes->keys[i] * (sizes->values && !sizes->start ? sizes->values[i] : 1.0f);
+            if (!(magnitudes[r] < INFINITY)) /* infinity times 0 is NaN */
+                magnitudes[r] = INFINITY;
+            squares[r] = sizes->key_squares[i];
+        }
+        if (!sizes->start) {
+            float product_limit = KERNEL_PRODUCT_SHARE * median(magnitudes, sizes->rows);
+            float square_limit = KERNEL_SQUARE_SHARE * median(squares, sizes->rows);
+            for (uint32_t r = 0; r < sizes->rows; r++)
+                if (!(magnitudes[r] < product_limit && squares[r] >= square_limit))
+                    magnitudes[r] = INFINITY;
+        }
+        mark_smallest(magnitudes, sizes->rows, sizes->heads, exact + h);
+    }
+}
+
+static double add_double_lanes(double *lanes) {
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int j = 0; j < width; j++)
+            lanes[j] += lanes[j + width];
+    return lanes[0];
+}
+
+static void compare(kernel_type type, const void *original, const void *other, size_t n, kernel_loss *loss) {
+    double errors[LANES] = {0}, squares[LANES] = {0}, worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        float x = load_element(type, original, i), y = load_element(type, other, i);
+        if (!isfinite(x) || !isfinite(y)) {
+            if (bits_of(x) != bits_of(y))
+                worst = INFINITY;
+            continue;
+        }
+        double error = fabs((double)x - y);
+        errors[i % LANES] += error * error;
+        squares[i % LANES] += (double)x * x;
+        worst = error > worst ? error : worst;
+    }
+    *loss = (kernel_loss){add_double_lanes(errors), add_double_lanes(squares), worst};
+}
+
+const kernel_table kernels_scalar = {"scalar", magnitudes, choose, quantize, dequantize, compare};

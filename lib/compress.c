@@ -1,5 +1,4 @@
 /* Compressing: an engine's plan, chunks gathered, a codec, streams laid down. */
-#include "../kernels/outliers.h"
 #include "engines/engine.h"
 #include "file/reader.h"
 #include "file/writer.h"
@@ -41,7 +40,7 @@ kvot_compress_options kvot_compress_defaults(void) {
     return (kvot_compress_options){.codec = KVOT_OTT, .bits = 4, .group = 64, .outliers = KVOT_OUTLIERS_AUTO};
 }
 
-static_assert((int)OUTLIERS_MAX_ROWS >= (int)FORMAT_CHUNK_ROWS, "the outlier rule takes whole chunks");
+static_assert((int)KERNEL_MAX_ROWS >= (int)FORMAT_CHUNK_ROWS, "the outlier rule takes whole chunks");
 
 static kvot_status check_options(const kvot_compress_options *options, kvot_error *error) {
     if (options->codec != KVOT_LOSSLESS && options->codec != KVOT_OTT)
@@ -137,13 +136,13 @@ static kvot_status choose(const compress_context *compress, compress_slot *slot,
     } else {
         bool with_values = key_plane + 1 < job.unit->first_plane + job.unit->n_planes && values->codec == FORMAT_OTT &&
                            values->heads == keys->heads;
-        outliers_view view = {.rows = job.chunk->rows,
+        kernel_sizes sizes = {.rows = job.chunk->rows,
                               .heads = keys->heads,
                               .start = job.chunk->first_position == 0,
                               .keys = (const float *)of->sums,
                               .key_squares = (const float *)of->sums + n,
                               .values = with_values ? (const float *)of[1].sums : NULL};
-        outliers_choose(&view, slot->exact);
+        kernels()->choose(&sizes, slot->exact);
     }
     outliers_add_infinite((const float *)of->sums, n, slot->exact);
     return KVOT_OK;

@@ -14,26 +14,12 @@ measure measure_rows(unsigned type, const void *original, const void *other, siz
     result.identical = memcmp(original, other, bytes) == 0;
     if (!codec_can_quantize(type))
         return result;
-    enum { BLOCK = 256 };
-    size_t elem = format_type_of(type)->block_bytes, n = bytes / elem;
-    kernel_type kernel = codec_kernel_type(type);
-    float a[BLOCK], b[BLOCK];
-    for (size_t at = 0; at < n; at += BLOCK) {
-        size_t part = n - at < BLOCK ? n - at : BLOCK;
-        kernel_to_f32(kernel, (const uint8_t *)original + at * elem, part, a);
-        kernel_to_f32(kernel, (const uint8_t *)other + at * elem, part, b);
-        for (size_t i = 0; i < part; i++) {
-            double error = fabs((double)a[i] - b[i]);
-            if (!isfinite(a[i]) || !isfinite(b[i])) {
-                if (memcmp(&a[i], &b[i], sizeof a[i]) != 0)
-                    result.max_error = INFINITY;
-                continue;
-            }
-            result.squared_error += error * error;
-            result.squared_sum += (double)a[i] * a[i];
-            result.max_error = error > result.max_error ? error : result.max_error;
-        }
-    }
+    kernel_loss loss;
+    size_t n = bytes / format_type_of(type)->block_bytes;
+    kernels()->compare(codec_kernel_type(type), original, other, n, &loss);
+    result.squared_error = loss.squared_error;
+    result.squared_sum = loss.squared_sum;
+    result.max_error = loss.max_error;
     result.elements = n;
     return result;
 }

@@ -1,7 +1,7 @@
 #include "unit.h"
 
+#include "../../kernels/kernels.h"
 #include "../../kernels/numbers.h"
-#include "../../kernels/outliers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -46,7 +46,7 @@ static void magnitude_of_known_rows(void) {
 static void rows_chosen(bool start, const float *keys, const float *squares, const float *values,
                         const char *expected) {
     uint8_t exact[8];
-    outliers_choose(&(outliers_view){8, 1, start, keys, squares, values}, exact);
+    kernels()->choose(&(kernel_sizes){8, 1, start, keys, squares, values}, exact);
     for (int r = 0; r < 8; r++)
         CU_ASSERT_EQUAL(exact[r], expected[r] == 'x');
 }
