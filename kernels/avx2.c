@@ -58,11 +58,9 @@ INLINE __m256 max_bits8(__m256 x, __m256 y) {
 INLINE v16 v_max_bits(v16 x, v16 y) {
     return BOTH2(max_bits8, x, y);
 }
-INLINE uint32_t v_greatest_bits(v16 x) {
-    __m256i eight = _mm256_castps_si256(max_bits8(x.low, x.high));
-    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-    __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x0e));
-    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0x01)));
+INLINE bool v_any_from(v16 x, uint32_t bits) { /* both are positive integers */
+    __m256i below = _mm256_set1_epi32((int)bits - 1), most = _mm256_castps_si256(max_bits8(x.low, x.high));
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi32(most, below)) != 0;
 }
 /* Lanes 0 to 3 with 4 to 7, then in steps of 2 and 1. */
 #define REDUCE8(f, f1, x)                                                                                              \
@@ -128,13 +126,16 @@ INLINE v16 v_unpack(uint32_t bits, const uint8_t *codes, const uint8_t *high, in
     if (bits == 8) {
         low8 = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)codes));
         high8 = n == 16 ? _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + 8))) : low8;
+    } else if (bits == 4) { /* each word has 8 codes: shift each to the bottom of its lane */
+        int32_t words[2] = {0};
+        memcpy(words, codes, (size_t)n / 2);
+        const __m256i shifts = _mm256_set_epi32(28, 24, 20, 16, 12, 8, 4, 0), mask = _mm256_set1_epi32(15);
+        low8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(words[0]), shifts), mask);
+        high8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(words[1]), shifts), mask);
     } else {
-        /* Eight codes lie in one word: shift each to the bottom of its lane. */
-        uint64_t packed = load_packed(bits, codes, n);
-        uint32_t width = bits == 4 ? 4 : 2;
-        __m256i shifts = _mm256_slli_epi32(ramp, bits == 4 ? 2 : 1), mask = _mm256_set1_epi32((1 << width) - 1);
-        low8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32((int)packed), shifts), mask);
-        high8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32((int)(packed >> (8 * width))), shifts), mask);
+        __m256i word = _mm256_set1_epi32((int)load_packed(bits, codes, n)), mask = _mm256_set1_epi32(3);
+        low8 = _mm256_and_si256(_mm256_srlv_epi32(word, _mm256_set_epi32(14, 12, 10, 8, 6, 4, 2, 0)), mask);
+        high8 = _mm256_and_si256(_mm256_srlv_epi32(word, _mm256_set_epi32(30, 28, 26, 24, 22, 20, 18, 16)), mask);
     }
     if (bits == 3) {
         uint16_t top = 0;
@@ -146,10 +147,63 @@ INLINE v16 v_unpack(uint32_t bits, const uint8_t *codes, const uint8_t *high, in
     }
     return (v16){_mm256_cvtepi32_ps(low8), _mm256_cvtepi32_ps(high8)};
 }
+/* 16 codes as words; what is below 0 stays so. The second and third run of 4 are exchanged. */
+INLINE __m256i to_words(v16 x) {
+    return _mm256_packs_epi32(_mm256_cvtps_epi32(x.low), _mm256_cvtps_epi32(x.high));
+}
 INLINE void v_pack(uint32_t bits, v16 x, uint8_t *codes, uint8_t *high, int n) {
-    __m256i words = in_order(_mm256_packs_epi32(_mm256_cvtps_epi32(x.low), _mm256_cvtps_epi32(x.high)));
+    __m256i words = in_order(to_words(x));
     __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     store_packed(bits, bytes, codes, high, n);
+}
+INLINE void v_pack32(uint32_t bits, v16 x, v16 y, uint8_t *codes, uint8_t *high) {
+    __m256i bytes = _mm256_packus_epi16(to_words(x), to_words(y));
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
+    store_packed32(bits, bytes, codes, high);
+}
+
+typedef struct o32 {
+    __m256i low, high;
+} o32;
+
+#define BOTH_O(f, x, y) ((o32){f((x).low, (y).low), f((x).high, (y).high)})
+
+/* Its own inverse. */
+INLINE __m256i turn(__m256i x) {
+    return _mm256_xor_si256(x, _mm256_srli_epi16(_mm256_srai_epi16(x, 15), 1));
+}
+INLINE o32 o_read(const void *from, int n) {
+    const __m256i *runs = from;
+    __m256i first = n >= 16 ? _mm256_loadu_si256(runs) : _mm256_broadcastsi128_si256(_mm_loadu_si128(from));
+    return (o32){first, n == 32 ? _mm256_loadu_si256(runs + 1) : first};
+}
+INLINE o32 o_load(const void *from, int n) {
+    o32 x = o_read(from, n);
+    x.low = turn(x.low);
+    x.high = n == 32 ? turn(x.high) : x.low;
+    return x;
+}
+INLINE void o_write(void *to, o32 x, int n) {
+    if (n == 8)
+        _mm_storeu_si128(to, _mm256_castsi256_si128(x.low));
+    else
+        _mm256_storeu_si256(to, x.low);
+    if (n == 32)
+        _mm256_storeu_si256((__m256i *)to + 1, x.high);
+}
+INLINE o32 o_min(o32 x, o32 y) {
+    return BOTH_O(_mm256_min_epi16, x, y);
+}
+INLINE o32 o_max(o32 x, o32 y) {
+    return BOTH_O(_mm256_max_epi16, x, y);
+}
+INLINE uint16_t o_least(o32 x) {
+    __m256i y = _mm256_min_epi16(x.low, x.high);
+    return least_turned(_mm_min_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x8000);
+}
+INLINE uint16_t o_greatest(o32 x) {
+    __m256i y = _mm256_max_epi16(x.low, x.high);
+    return least_turned(_mm_max_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x7fff);
 }
 
 typedef struct loss16 {

@@ -44,8 +44,8 @@ INLINE v16 v_if_less(v16 a, v16 b, v16 x, v16 y) {
 INLINE v16 v_max_bits(v16 x, v16 y) {
     return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(x), _mm512_castps_si512(y)));
 }
-INLINE uint32_t v_greatest_bits(v16 x) {
-    return (uint32_t)_mm512_reduce_max_epi32(_mm512_castps_si512(x));
+INLINE bool v_any_from(v16 x, uint32_t bits) {
+    return _mm512_cmpge_epu32_mask(_mm512_castps_si512(x), _mm512_set1_epi32((int)bits)) != 0;
 }
 INLINE float v_least(v16 x) {
     return _mm512_reduce_min_ps(x);
@@ -105,8 +105,53 @@ INLINE v16 v_unpack(uint32_t bits, const uint8_t *codes, const uint8_t *high, in
     }
     return _mm512_cvtepi32_ps(wide);
 }
+/* 32 codes, a byte each; what is below 0 becomes 0. */
+INLINE __m256i to_bytes(v16 x, v16 y) {
+    __m512i words = _mm512_packs_epi32(_mm512_cvtps_epi32(x), _mm512_cvtps_epi32(y));
+    __m512i bytes = _mm512_packus_epi16(words, words); /* each 128 bits: 4 codes of x, 4 of y, and the same again */
+    const __m512i order = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 13, 9, 5, 1, 12, 8, 4, 0);
+    return _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, bytes));
+}
 INLINE void v_pack(uint32_t bits, v16 x, uint8_t *codes, uint8_t *high, int n) {
-    store_packed(bits, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)), codes, high, n);
+    store_packed(bits, _mm256_castsi256_si128(to_bytes(x, x)), codes, high, n);
+}
+INLINE void v_pack32(uint32_t bits, v16 x, v16 y, uint8_t *codes, uint8_t *high) {
+    store_packed32(bits, to_bytes(x, y), codes, high);
+}
+
+typedef __m512i o32;
+
+/* Its own inverse. */
+INLINE o32 turn(o32 x) {
+    return _mm512_xor_si512(x, _mm512_and_si512(_mm512_srai_epi16(x, 15), _mm512_set1_epi16(0x7fff)));
+}
+INLINE o32 o_read(const void *from, int n) {
+    return n == 32   ? _mm512_loadu_si512(from)
+           : n == 16 ? _mm512_broadcast_i64x4(_mm256_loadu_si256(from))
+                     : _mm512_broadcast_i32x4(_mm_loadu_si128(from));
+}
+INLINE o32 o_load(const void *from, int n) {
+    return turn(o_read(from, n));
+}
+INLINE void o_write(void *to, o32 x, int n) {
+    if (n == 32)
+        _mm512_storeu_si512(to, x);
+    else
+        store_halves(to, _mm512_castsi512_si256(x), n);
+}
+INLINE o32 o_min(o32 x, o32 y) {
+    return _mm512_min_epi16(x, y);
+}
+INLINE o32 o_max(o32 x, o32 y) {
+    return _mm512_max_epi16(x, y);
+}
+INLINE uint16_t o_least(o32 x) {
+    __m256i y = _mm256_min_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    return least_turned(_mm_min_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x8000);
+}
+INLINE uint16_t o_greatest(o32 x) {
+    __m256i y = _mm256_max_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    return least_turned(_mm_max_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x7fff);
 }
 
 typedef struct loss16 {

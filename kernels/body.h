@@ -7,16 +7,23 @@
  *   v_add v_sub v_mul v_div v_min v_max (x, y)  v_abs(x)
  *   v_if_less(a, b, x, y)        a < b ? x : y
  *   v_max_bits(x, y)             the larger, lane by lane, of positive numbers, infinities and NaNs as integers
+ *   v_any_from(x, bits)          whether one of them, as an integer, is at least `bits`
  *   v_sum(x)                     lanes added pairwise: j and j + 8, then + 4, + 2, + 1
- *   v_least(x) v_greatest(x) v_greatest_bits(x)             over all lanes
+ *   v_least(x)  v_greatest(x)    over all lanes
  *   v_from_f16(p, n) v_from_bf16(p, n) v_to_f16(p, x, n) v_to_bf16(p, x, n)
  *   v_unpack(bits, codes, high, n)                          codes as numbers
- *   v_pack(bits, x, codes, high, n)                         whole numbers from 0 to 2^bits - 1 as codes
+ *   v_pack(bits, x, codes, high, n)  v_pack32(bits, x, y, codes, high)
+ *                                the nearest codes to numbers below 2^31
+ *   o32                          32 elements of 16 bits (f16 or bf16) as integers that are ordered as the elements are:
+ *                                all bits but the sign are turned over in negative ones
+ *   o_load(p, n)                 n is 32, 16 or 8; less is repeated to fill all 32
+ *   o_min o_max (x, y)  o_least(x)  o_greatest(x)           the last two over all lanes, as elements
+ *   o_read(p, n)  o_write(p, x, n)                          ordered integers in memory
  *   loss16                       16 lanes each of errors, squares, worst, in double precision (kernels.h, compare)
  *   v_loss(loss, x, y)           adds one of each
  *
- * Codes of 8 channels fill whole bytes, so vectors work on runs of 8 and 16 channels of one head. Odd shapes (a head
- * that is no multiple of 8 channels) are left to scalar.c: no engine has them. */
+ * Codes of 8 channels fill whole bytes, so vectors work on runs of 32, 16 and 8 channels of one head. Odd shapes (a
+ * head that is no multiple of 8 channels) are left to scalar.c: no engine has them. */
 #include "levels.h"
 #include "numbers.h"
 
@@ -24,10 +31,25 @@
 
 enum {
     LANES = 16,
+    RUN = 2 * LANES,
     BLOCK = 1024,  /* channels whose ranges are at hand: these arrays stay in the first-level cache */
-    SWEEP = 4,     /* rows that are looked at together for a range */
+    SWEEP = 8,     /* rows that are looked at together for a range */
     N_GROUPS = 64, /* groups of values whose ranges are worked out together */
 };
+
+/* Calls f(..., c, n) for runs of n channels from channel c on, until `length` channels are done. */
+#define IN_RUNS(length, f, ...)                                                                                        \
+    do {                                                                                                               \
+        size_t c_ = 0, length_ = (length);                                                                             \
+        for (; c_ + RUN <= length_; c_ += RUN)                                                                         \
+            f(__VA_ARGS__, c_, RUN);                                                                                   \
+        if (c_ + LANES <= length_) {                                                                                   \
+            f(__VA_ARGS__, c_, LANES);                                                                                 \
+            c_ += LANES;                                                                                               \
+        }                                                                                                              \
+        if (c_ < length_)                                                                                              \
+            f(__VA_ARGS__, c_, LANES / 2);                                                                             \
+    } while (0)
 
 /* Calls `f(..., type, bits)` with constants, so that each combination becomes code of its own. */
 #define WITH_BITS(f, bits, ...)                                                                                        \
@@ -70,96 +92,151 @@ INLINE uint32_t least_of(size_t a, size_t b) {
 
 /* ---- magnitudes ---- */
 
-INLINE void add_magnitudes(const uint8_t *elements, v16 *sum, v16 *square, v16 *largest, bool squares, int n,
-                           kernel_type type) {
-    v16 x = v_abs(load(type, elements, n));
-    *largest = v_max_bits(*largest, x);
-    *sum = v_add(*sum, x);
-    if (squares)
-        *square = v_add(*square, v_mul(x, x));
+typedef struct magnitude {
+    v16 sum, square, largest;
+} magnitude;
+
+INLINE void add_magnitudes(magnitude *of, const uint8_t *elements, bool squares, kernel_type type, size_t c, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        v16 x = v_abs(load(type, elements + (c + (size_t)i) * size_of(type), n < LANES ? n : LANES));
+        if (type != KERNEL_F16)
+            of->largest = v_max_bits(of->largest, x);
+        of->sum = v_add(of->sum, x);
+        if (squares)
+            of->square = v_add(of->square, v_mul(x, x));
+    }
 }
 
 INLINE void magnitudes_of(const kernel_chunk *chunk, const uint8_t *rows, float *sums, float *squares,
                           kernel_type type) {
-    size_t n = (size_t)chunk->rows * chunk->heads, head_bytes = chunk->head_dim * size_of(type);
-    for (size_t i = 0; i < n; i++, rows += head_bytes) {
-        v16 sum = v_set(0), square = v_set(0), largest = v_set(0);
-        uint32_t c = 0;
-        for (; c + LANES <= chunk->head_dim; c += LANES)
-            add_magnitudes(rows + c * size_of(type), &sum, &square, &largest, squares != NULL, LANES, type);
-        if (c < chunk->head_dim)
-            add_magnitudes(rows + c * size_of(type), &sum, &square, &largest, squares != NULL, LANES / 2, type);
-        bool exact = v_greatest_bits(largest) >= KERNEL_TOO_LARGE;
-        sums[i] = exact ? INFINITY : v_sum(sum);
+    size_t n = (size_t)chunk->rows * chunk->heads;
+    for (size_t i = 0; i < n; i++, rows += chunk->head_dim * size_of(type)) {
+        magnitude of = {v_set(0), v_set(0), v_set(0)};
+        IN_RUNS(chunk->head_dim, add_magnitudes, &of, rows, squares != NULL, type);
+        float sum = v_sum(of.sum);
+        /* A sum of halves is finite if they are. */
+        bool exact = type == KERNEL_F16 ? !(sum < INFINITY) : v_any_from(of.largest, KERNEL_TOO_LARGE);
+        sums[i] = exact ? INFINITY : sum;
         if (squares)
-            squares[i] = exact ? INFINITY : v_sum(square);
+            squares[i] = exact ? INFINITY : v_sum(of.square);
     }
+}
+
+INLINE void magnitudes_or_squares(const kernel_chunk *chunk, const void *rows, float *sums, float *squares,
+                                  kernel_type type) {
+    if (squares)
+        magnitudes_of(chunk, rows, sums, squares, type);
+    else
+        magnitudes_of(chunk, rows, sums, NULL, type);
 }
 
 static void magnitudes(const kernel_chunk *chunk, const void *rows, float *sums, float *squares) {
     if (chunk->head_dim % 8 != 0)
         kernels_scalar.magnitudes(chunk, rows, sums, squares);
     else if (chunk->type == KERNEL_F16)
-        squares ? magnitudes_of(chunk, rows, sums, squares, KERNEL_F16)
-                : magnitudes_of(chunk, rows, sums, NULL, KERNEL_F16);
+        magnitudes_or_squares(chunk, rows, sums, squares, KERNEL_F16);
     else if (chunk->type == KERNEL_BF16)
-        squares ? magnitudes_of(chunk, rows, sums, squares, KERNEL_BF16)
-                : magnitudes_of(chunk, rows, sums, NULL, KERNEL_BF16);
+        magnitudes_or_squares(chunk, rows, sums, squares, KERNEL_BF16);
     else
-        squares ? magnitudes_of(chunk, rows, sums, squares, KERNEL_F32)
-                : magnitudes_of(chunk, rows, sums, NULL, KERNEL_F32);
+        magnitudes_or_squares(chunk, rows, sums, squares, KERNEL_F32);
 }
 
 /* ---- choose ---- */
 
-/* The (n - 1) / 2-th smallest of `values`, which are not negative: such numbers are ordered as their bits are. Its bits
- * are found from the highest down: a bit is 0 if enough values are below the number that has it. `values` is padded
- * to a whole number of vectors with what is above all others. */
-static float median(const uint32_t *values, uint32_t n) {
-    uint32_t found = 0, rank = (n - 1) / 2;
-    for (uint32_t bit = 1u << 30; bit > 0; bit >>= 1) {
-        uint32_t below = 0, with = found | bit;
-        for (uint32_t i = 0; i < n; i++)
-            below += values[i] < with;
-        if (below <= rank)
-            found = with;
+/* `values` of a chunk's rows, none negative, none NaN; behind them infinity. */
+enum { N_VALUES = KERNEL_MAX_ROWS };
+
+/* The least of those that are at least `from`; infinity if there is none. */
+static float least_from(const float *values, float from) {
+    v16 limit = v_set(from), infinite = v_set(INFINITY), least = infinite;
+    for (int i = 0; i < N_VALUES; i += LANES) {
+        v16 x = v_load(values + i, LANES);
+        least = v_min(least, v_if_less(x, limit, infinite, x));
     }
-    return float_of(found);
+    return v_least(least);
+}
+
+static uint32_t count_below(const float *values, float limit) {
+    v16 from = v_set(limit), count = v_set(0);
+    for (int i = 0; i < N_VALUES; i += LANES)
+        count = v_add(count, v_if_less(v_load(values + i, LANES), from, v_set(1), v_set(0)));
+    return (uint32_t)v_sum(count);
+}
+
+/* The (n - 1) / 2-th smallest. It is in [low, high), bits of numbers, which are ordered as the numbers are; this is cut
+ * until nothing else is in there. Most values are of one order of magnitude, so the first cut is at 4 times the least.
+ */
+static float median(const float *values, uint32_t n) {
+    uint32_t rank = (n - 1) / 2, low = bits_of(least_from(values, 0)), below_low = 0;
+    uint32_t high = bits_of(INFINITY) + 1, below_high = n;
+    const uint32_t times_4 = 2u << 23;
+    while (below_high - below_low > 1 && high - low > 1) {
+        uint32_t middle = below_high == n && high - low > times_4 ? low + times_4 : low + (high - low) / 2;
+        uint32_t below = count_below(values, float_of(middle));
+        if (below <= rank) {
+            low = middle;
+            below_low = below;
+        } else {
+            high = middle;
+            below_high = below;
+        }
+    }
+    return least_from(values, float_of(low));
+}
+
+/* Marks the row with the least of `values`, of equal ones the first, and takes it out; infinity is not taken. */
+static void take_least(float *values, uint32_t heads, uint8_t *exact) {
+    float least = least_from(values, 0);
+    size_t r = 0;
+    if (!(least < INFINITY))
+        return;
+    while (values[r] != least)
+        r++;
+    exact[r * heads] = 1;
+    values[r] = INFINITY;
 }
 
 static void choose(const kernel_sizes *sizes, uint8_t *exact) {
-    uint32_t products[KERNEL_MAX_ROWS], squares[KERNEL_MAX_ROWS];
-    const uint32_t infinite = bits_of(INFINITY), heads = sizes->heads, n = sizes->rows;
+    float products[N_VALUES], squares[N_VALUES];
+    const uint32_t heads = sizes->heads, n = sizes->rows;
     memset(exact, 0, (size_t)n * heads);
+    for (uint32_t r = n; r < N_VALUES; r++)
+        products[r] = squares[r] = INFINITY;
     for (uint32_t h = 0; h < heads; h++) {
         for (uint32_t r = 0; r < n; r++) {
             size_t i = (size_t)r * heads + h;
             float product = sizes->keys[i] * (sizes->values && !sizes->start ? sizes->values[i] : 1.0f);
-            products[r] = product < INFINITY ? bits_of(product) : infinite; /* infinity times 0 is NaN */
-            squares[r] = bits_of(sizes->key_squares[i]);
+            products[r] = product < INFINITY ? product : INFINITY; /* infinity times 0 is NaN */
+            squares[r] = sizes->key_squares[i];
         }
         if (!sizes->start) {
-            uint32_t below = bits_of(KERNEL_PRODUCT_SHARE * median(products, n));
-            uint32_t from = bits_of(KERNEL_SQUARE_SHARE * median(squares, n));
-            for (uint32_t r = 0; r < n; r++)
-                products[r] = products[r] < below && squares[r] >= from ? products[r] : infinite;
-        }
-        for (int taken = 0; taken < KERNEL_MOST_CHOSEN; taken++) {
-            uint32_t least = infinite;
-            for (uint32_t r = 0; r < n; r++)
-                least = products[r] < least ? products[r] : least;
-            for (uint32_t r = 0; r < n && least < infinite; r++) {
-                if (products[r] != least)
-                    continue;
-                exact[(size_t)r * heads + h] = 1;
-                products[r] = infinite;
-                break;
+            /* Most often nothing is far below the median: then it need not be found. */
+            float near = 0.99f / KERNEL_PRODUCT_SHARE * least_from(products, 0);
+            if (count_below(products, near) > (n - 1) / 2) /* the median is below: its share is below the least */
+                continue;
+            v16 below = v_set(KERNEL_PRODUCT_SHARE * median(products, n)), infinite = v_set(INFINITY);
+            v16 from = v_set(KERNEL_SQUARE_SHARE * median(squares, n));
+            for (uint32_t r = 0; r < N_VALUES; r += LANES) {
+                v16 product = v_load(products + r, LANES), square = v_load(squares + r, LANES);
+                product = v_if_less(product, below, product, infinite);
+                v_store(products + r, v_if_less(square, from, infinite, product), LANES);
             }
         }
+        for (int taken = 0; taken < KERNEL_MOST_CHOSEN; taken++)
+            take_least(products, heads, exact + h);
     }
 }
 
 /* ---- quantize ---- */
+
+INLINE void load_ranges(const void *from, size_t at, size_t n, float *to, kernel_type type) {
+    const uint8_t *elements = (const uint8_t *)from + at * size_of(type);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        v_store(to + i, load(type, elements + i * size_of(type), LANES), LANES);
+    for (; i < n; i++)
+        to[i] = load_element(type, elements, i);
+}
 
 /* Ranges of up to 16 groups that span [low, high]: scales and minima as they are stored go to group `at` and on; what
  * codes are made with, the minimum and 1 / scale, takes the place of low and high. As store_range in scalar.c. */
@@ -208,81 +285,128 @@ INLINE void clear_codes(code_row row, size_t n, uint32_t bits) {
         memset(row.high, 0, n / 8);
 }
 
-INLINE void quantize_step(const uint8_t *elements, v16 minimum, v16 inverse, code_row row, size_t c, int n,
-                          kernel_type type, uint32_t bits) {
-    v16 code = v_mul(v_sub(load(type, elements + c * size_of(type), n), minimum), inverse);
-    code = v_min(v_max(code, v_set(0)), v_set((float)((1u << bits) - 1u)));
-    v_pack(bits, code, row.codes + c * low_bits(bits) / 8, bits == 3 ? row.high + c / 8 : NULL, n);
-}
-
-INLINE void widen(const uint8_t *const *rows, float *low, float *high, size_t c, int n, kernel_type type) {
-    v16 least = v_load(low + c, n), greatest = v_load(high + c, n);
-    for (int i = 0; i < SWEEP; i++) {
-        v16 x = load(type, rows[i] + c * size_of(type), n);
-        least = v_min(x, least);
-        greatest = v_max(x, greatest);
+/* Codes of n elements from channel c on; minimum and inverse for each of them, or, for `values`, one for all. */
+INLINE void quantize_run(const uint8_t *elements, const float *minimum, const float *inverse, code_row row, bool values,
+                         kernel_type type, uint32_t bits, size_t c, int n) {
+    v16 codes[2];
+    for (int i = 0; i * LANES < n; i++) {
+        size_t at = c + (size_t)i * LANES;
+        int lanes = n < LANES ? n : LANES;
+        v16 x = load(type, elements + at * size_of(type), lanes);
+        x = v_sub(x, values ? v_set(*minimum) : v_load(minimum + at, lanes));
+        x = v_mul(x, values ? v_set(*inverse) : v_load(inverse + at, lanes));
+        /* Of halves that are at most 16 above a minimum that was rounded, by scales of at least 2^-24. */
+        codes[i] = type == KERNEL_F16 ? x : v_min(x, v_set((float)((1u << bits) - 1u)));
     }
-    v_store(low + c, least, n);
-    v_store(high + c, greatest, n);
+    uint8_t *to = row.codes + c * low_bits(bits) / 8, *high = bits == 3 ? row.high + c / 8 : NULL;
+    if (n == RUN)
+        v_pack32(bits, codes[0], codes[1], to, high);
+    else
+        v_pack(bits, codes[0], to, high, n);
 }
 
-/* Ranges of channels [from, end), all of one head, over rows [first, last). */
+/* The extent of groups: single precision, or, for types of 16 bits, ordered integers (o32), which takes half the work.
+ */
+INLINE void widen(const uint8_t *const *rows, void *low, void *high, kernel_type type, size_t c, int n) {
+    if (type == KERNEL_F32) {
+        float *least = (float *)low + c, *greatest = (float *)high + c;
+        for (int i = 0; i < n; i += LANES) {
+            int lanes = n < LANES ? n : LANES;
+            v16 from = v_load(least + i, lanes), to = v_load(greatest + i, lanes);
+            for (int r = 0; r < SWEEP; r++) {
+                v16 x = v_load(rows[r] + (c + (size_t)i) * sizeof(float), lanes);
+                from = v_min(x, from);
+                to = v_max(x, to);
+            }
+            v_store(least + i, from, lanes);
+            v_store(greatest + i, to, lanes);
+        }
+        return;
+    }
+    int16_t *least = (int16_t *)low + c, *greatest = (int16_t *)high + c;
+    o32 from = o_read(least, n), to = o_read(greatest, n);
+    for (int r = 0; r < SWEEP; r++) {
+        o32 x = o_load(rows[r] + c * 2, n);
+        from = o_min(x, from);
+        to = o_max(x, to);
+    }
+    o_write(least, from, n);
+    o_write(greatest, to, n);
+}
+
+/* Infinity and minus infinity, as widen has them: the extent of nothing. */
+INLINE void widen_none(void *low, void *high, kernel_type type) {
+    for (size_t i = 0; i < BLOCK; i++) {
+        if (type == KERNEL_F32) {
+            ((float *)low)[i] = INFINITY;
+            ((float *)high)[i] = -INFINITY;
+        } else {
+            int16_t infinite = type == KERNEL_F16 ? 0x7c00 : 0x7f80;
+            ((int16_t *)low)[i] = infinite;
+            ((int16_t *)high)[i] = (int16_t)~infinite;
+        }
+    }
+}
+
+/* Widens the extents of `n` channels from `from` on, all of one head, by rows [first, last). */
 INLINE void widen_head(const kernel_chunk *chunk, const uint8_t *rows, const uint8_t *exact, uint32_t first,
-                       uint32_t last, size_t from, size_t end, float *low, float *high, kernel_type type) {
+                       uint32_t last, size_t from, size_t n, void *low, void *high, kernel_type type) {
     size_t row_bytes = (size_t)chunk->heads * chunk->head_dim * size_of(type);
     for (uint32_t r = first; r < last;) {
-        /* Rows that are not exact; the last is taken again to fill the sweep, which changes nothing. */
         const uint8_t *kept[SWEEP];
-        int n = 0;
-        for (; n < SWEEP && r < last; r++)
+        int taken = 0;
+        for (; taken < SWEEP && r < last; r++)
             if (!exact[(size_t)r * chunk->heads])
-                kept[n++] = rows + r * row_bytes + from * size_of(type);
-        if (n == 0)
-            break;
-        for (; n < SWEEP; n++)
-            kept[n] = kept[n - 1];
-        size_t c = 0;
-        for (; c + LANES <= end - from; c += LANES)
-            widen(kept, low, high, c, LANES, type);
-        if (c < end - from)
-            widen(kept, low, high, c, LANES / 2, type);
+                kept[taken++] = rows + r * row_bytes + from * size_of(type);
+        if (taken == 0)
+            return;
+        for (; taken < SWEEP; taken++) /* a row that is taken again changes nothing */
+            kept[taken] = kept[taken - 1];
+        IN_RUNS(n, widen, kept, low, high, type);
     }
 }
 
-INLINE int quantize_keys(const kernel_chunk *chunk, const uint8_t *rows, const uint8_t *exact, const kernel_codes *out,
+/* Extents to single precision. Elements of 16 bits turn over in place first: that is its own inverse. */
+INLINE void to_numbers(void *extents, float *numbers, kernel_type type, size_t c, int n) {
+    if (type == KERNEL_F32) {
+        memcpy(numbers + c, (float *)extents + c, (size_t)n * sizeof *numbers);
+        return;
+    }
+    int16_t *elements = (int16_t *)extents + c;
+    o_write(elements, o_load(elements, n), n);
+    for (int i = 0; i < n; i += LANES)
+        v_store(numbers + c + i, load(type, elements + i, n < LANES ? n : LANES), n < LANES ? n : LANES);
+}
+
+INLINE int quantize_keys(const kernel_chunk *about, const uint8_t *rows, const uint8_t *exact, const kernel_codes *out,
                          kernel_type type, uint32_t bits) {
+    const kernel_chunk copy = *about, *chunk = &copy; /* stores to codes cannot change it */
     size_t channels = (size_t)chunk->heads * chunk->head_dim;
-    float low[BLOCK], high[BLOCK];
+    float low[BLOCK] = {0}, high[BLOCK] = {0};
+    float least[BLOCK], greatest[BLOCK]; /* extents */
     for (uint32_t first = 0, g = 0; first < chunk->rows; first += chunk->group, g++) {
         uint32_t last = first + least_of(chunk->group, chunk->rows - first);
         for (size_t block = 0; block < channels; block += BLOCK) {
             size_t block_end = block + least_of(BLOCK, channels - block);
-            for (size_t i = 0; i < BLOCK; i++) {
-                low[i] = INFINITY;
-                high[i] = -INFINITY;
-            }
+            widen_none(least, greatest, type);
             for (size_t c = block, h = c / chunk->head_dim, end; c < block_end; c = end, h++) {
                 end = least_of(block_end, (h + 1) * chunk->head_dim);
-                widen_head(chunk, rows, exact + h, first, last, c, end, low + (c - block), high + (c - block), type);
+                widen_head(chunk, rows, exact + h, first, last, c, end - c,
+                           (uint8_t *)least + (c - block) * size_of(type),
+                           (uint8_t *)greatest + (c - block) * size_of(type), type);
             }
+            IN_RUNS(block_end - block, to_numbers, least, low, type);
+            IN_RUNS(block_end - block, to_numbers, greatest, high, type);
             store_all_ranges(chunk, out, g * channels + block, low, high, block_end - block, type);
             for (uint32_t r = first; r < last; r++) {
                 for (size_t c = block, h = c / chunk->head_dim, end; c < block_end; c = end, h++) {
                     end = least_of(block_end, (h + 1) * chunk->head_dim);
                     code_row row = codes_at(out, r, c, bits);
-                    if (exact[(size_t)r * chunk->heads + h]) {
+                    if (exact[(size_t)r * chunk->heads + h])
                         clear_codes(row, end - c, bits);
-                        continue;
-                    }
-                    const uint8_t *elements = rows + (r * channels + c) * size_of(type);
-                    const float *minimum = low + (c - block), *inverse = high + (c - block);
-                    size_t i = 0;
-                    for (; i + LANES <= end - c; i += LANES)
-                        quantize_step(elements, v_load(minimum + i, LANES), v_load(inverse + i, LANES), row, i, LANES,
-                                      type, bits);
-                    if (i < end - c)
-                        quantize_step(elements, v_load(minimum + i, LANES / 2), v_load(inverse + i, LANES / 2), row, i,
-                                      LANES / 2, type, bits);
+                    else
+                        IN_RUNS(end - c, quantize_run, rows + (r * channels + c) * size_of(type), low + (c - block),
+                                high + (c - block), row, false, type, bits);
                 }
             }
         }
@@ -290,107 +414,127 @@ INLINE int quantize_keys(const kernel_chunk *chunk, const uint8_t *rows, const u
     return 0;
 }
 
-/* One group of a row's V: head `h`, channels `c` to `c + n` of the row. */
-typedef struct value_group {
-    uint32_t row, head, inside; /* `inside` the head: the channel at which it begins */
-} value_group;
+/* Some groups of V, whose numbers follow each other: of whole heads, or, of heads that have many, a part of one. A
+ * chunk's V is one long row of heads here: neither elements nor codes have gaps. */
+typedef struct value_groups {
+    size_t head, heads;
+    size_t part, end; /* groups of each head */
+} value_groups;
 
-INLINE value_group next_group(const kernel_chunk *chunk, value_group at) {
-    at.inside += chunk->group;
-    if (at.inside >= chunk->head_dim) {
-        at.inside = 0;
-        at.head++;
-    }
-    if (at.head == chunk->heads) {
-        at.head = 0;
-        at.row++;
-    }
-    return at;
+INLINE size_t groups_of_head(const kernel_chunk *chunk) {
+    return (chunk->head_dim + chunk->group - 1) / chunk->group;
 }
 
-INLINE void widen_half(const uint8_t *elements, v16 *least, v16 *greatest, kernel_type type) {
-    float x[LANES]; /* the half twice: what is read as 0 must not count */
-    v16 half = load(type, elements, LANES / 2);
-    v_store(x, half, LANES / 2);
-    v_store(x + LANES / 2, half, LANES / 2);
-    v16 both = v_load(x, LANES);
-    *least = v_min(both, *least);
-    *greatest = v_max(both, *greatest);
+INLINE value_groups first_groups(const kernel_chunk *chunk) { /* before the first */
+    return (value_groups){.end = groups_of_head(chunk)};
 }
 
-INLINE void range_of(const uint8_t *elements, uint32_t n, float *low, float *high, kernel_type type) {
-    v16 least = v_set(INFINITY), greatest = v_set(-INFINITY);
-    uint32_t c = 0;
-    for (; c + LANES <= n; c += LANES) {
-        v16 x = load(type, elements + c * size_of(type), LANES);
-        least = v_min(x, least);
-        greatest = v_max(x, greatest);
+INLINE bool more_groups(const kernel_chunk *chunk, value_groups *some) {
+    size_t all = (size_t)chunk->rows * chunk->heads, groups = groups_of_head(chunk);
+    some->part = some->end;
+    if (some->end == groups) {
+        some->part = 0;
+        some->head += some->heads;
     }
-    if (c < n)
-        widen_half(elements + c * size_of(type), &least, &greatest, type);
-    *low = v_least(least);
-    *high = v_greatest(greatest);
+    some->end = some->part + least_of(N_GROUPS, groups - some->part);
+    some->heads = groups > N_GROUPS ? 1 : least_of(N_GROUPS / groups, all - some->head);
+    return some->head < all;
 }
 
-INLINE int quantize_values(const kernel_chunk *chunk, const uint8_t *rows, const uint8_t *exact,
+/* Runs what follows for each group: `i` counts them, `head` is its head, `offset` and `channels` say which elements. */
+#define FOR_GROUPS(some)                                                                                               \
+    for (size_t i = 0, head = (some).head; head < (some).head + (some).heads; head++)                                  \
+        for (size_t g_ = (some).part, offset, channels;                                                                \
+             g_ < (some).end && (offset = head * chunk->head_dim + g_ * chunk->group,                                  \
+                                channels = least_of(chunk->group, chunk->head_dim - g_ * chunk->group), true);         \
+             g_++, i++)
+
+typedef struct extent {
+    v16 least, greatest; /* f32 */
+    o32 from, to;        /* types of 16 bits */
+} extent;
+
+INLINE void widen_group(extent *of, const uint8_t *elements, kernel_type type, size_t c, int n) {
+    if (type != KERNEL_F32) {
+        o32 x = o_load(elements + c * 2, n);
+        of->from = c == 0 ? x : o_min(x, of->from);
+        of->to = c == 0 ? x : o_max(x, of->to);
+        return;
+    }
+    const float *numbers = (const float *)(const void *)elements + c;
+    float twice[LANES]; /* of a half: what is read as 0 must not count */
+    for (int i = 0; n < LANES && i < LANES; i++)
+        twice[i] = numbers[i % n];
+    for (int i = 0; i < n; i += LANES) {
+        v16 x = v_load(n < LANES ? twice : numbers + i, LANES);
+        of->least = v_min(x, of->least);
+        of->greatest = v_max(x, of->greatest);
+    }
+}
+
+/* The extent of a group of `n` elements, as elements. */
+INLINE void range_of(const uint8_t *elements, uint32_t n, void *least, void *greatest, size_t i, kernel_type type) {
+    extent of;
+    of.least = v_set(INFINITY);
+    of.greatest = v_set(-INFINITY);
+    of.from = of.to = o_load(elements, 8);
+    IN_RUNS(n, widen_group, &of, elements, type);
+    if (type == KERNEL_F32) {
+        ((float *)least)[i] = v_least(of.least);
+        ((float *)greatest)[i] = v_greatest(of.greatest);
+    } else {
+        ((uint16_t *)least)[i] = o_least(of.from);
+        ((uint16_t *)greatest)[i] = o_greatest(of.to);
+    }
+}
+
+/* Of a row that is exact: the extent of nothing. */
+INLINE void no_range(void *least, void *greatest, size_t i, kernel_type type) {
+    store_element(type, least, i, 0);
+    store_element(type, greatest, i, 0);
+}
+
+INLINE int quantize_values(const kernel_chunk *about, const uint8_t *rows, const uint8_t *exact,
                            const kernel_codes *out, kernel_type type, uint32_t bits) {
-    size_t channels = (size_t)chunk->heads * chunk->head_dim;
-    size_t groups = (size_t)chunk->rows * chunk->heads * ((chunk->head_dim + chunk->group - 1) / chunk->group);
-    float low[N_GROUPS] = {0}, high[N_GROUPS] = {0};
-    value_group at = {0};
-    for (size_t first = 0; first < groups; first += N_GROUPS) {
-        uint32_t n = least_of(N_GROUPS, groups - first);
-        value_group start = at;
-        for (uint32_t i = 0; i < n; i++, at = next_group(chunk, at)) {
-            const uint8_t *elements =
-                rows + (at.row * channels + at.head * chunk->head_dim + at.inside) * size_of(type);
-            low[i] = INFINITY;
-            high[i] = -INFINITY;
-            if (!exact[(size_t)at.row * chunk->heads + at.head])
-                range_of(elements, least_of(chunk->group, chunk->head_dim - at.inside), &low[i], &high[i], type);
+    const kernel_chunk copy = *about, *chunk = &copy; /* stores to codes cannot change it */
+    float low[N_GROUPS], high[N_GROUPS], least[N_GROUPS] = {0}, greatest[N_GROUPS] = {0};
+    size_t done = 0, n = 0;
+    for (value_groups some = first_groups(chunk); more_groups(chunk, &some); done += n) {
+        n = some.heads * (some.end - some.part);
+        FOR_GROUPS(some) {
+            if (exact[head])
+                no_range(least, greatest, i, type);
+            else
+                range_of(rows + offset * size_of(type), channels, least, greatest, i, type);
         }
-        store_all_ranges(chunk, out, first, low, high, n, type);
-        at = start;
-        for (uint32_t i = 0; i < n; i++, at = next_group(chunk, at)) {
-            uint32_t length = least_of(chunk->group, chunk->head_dim - at.inside), c = 0;
-            size_t channel = (size_t)at.head * chunk->head_dim + at.inside;
-            code_row row = codes_at(out, at.row, channel, bits);
-            if (exact[(size_t)at.row * chunk->heads + at.head]) {
-                clear_codes(row, length, bits);
-                continue;
-            }
-            const uint8_t *elements = rows + (at.row * channels + channel) * size_of(type);
-            v16 minimum = v_set(low[i]), inverse = v_set(high[i]);
-            for (; c + LANES <= length; c += LANES)
-                quantize_step(elements, minimum, inverse, row, c, LANES, type, bits);
-            if (c < length)
-                quantize_step(elements, minimum, inverse, row, c, LANES / 2, type, bits);
+        load_ranges(least, 0, N_GROUPS, low, type);
+        load_ranges(greatest, 0, N_GROUPS, high, type);
+        store_all_ranges(chunk, out, done, low, high, n, type);
+        FOR_GROUPS(some) {
+            code_row row = codes_at(out, 0, offset, bits);
+            if (exact[head])
+                clear_codes(row, channels, bits);
+            else
+                IN_RUNS(channels, quantize_run, rows + offset * size_of(type), &low[i], &high[i], row, true, type,
+                        bits);
         }
     }
     return 0;
 }
 
-/* Groups of values have to begin at whole bytes too. */
-static bool takes(const kernel_chunk *chunk) {
-    return chunk->head_dim % 8 == 0 && (chunk->keys || chunk->group % 8 == 0);
-}
-
-/* Rows may be longer than their codes. */
-static void clear_spare(const kernel_chunk *chunk, const kernel_codes *out) {
+/* Whether heads, and groups of values, begin at whole bytes, and rows follow each other without a gap. */
+static bool takes(const kernel_chunk *chunk, const kernel_codes *codes) {
     size_t channels = (size_t)chunk->heads * chunk->head_dim;
-    size_t codes = channels * low_bits(chunk->bits) / 8, high = channels / 8;
-    for (uint32_t r = 0; r < chunk->rows && codes < out->row_code_bytes; r++)
-        memset(out->codes + r * out->row_code_bytes + codes, 0, out->row_code_bytes - codes);
-    for (uint32_t r = 0; r < chunk->rows && chunk->bits == 3 && high < out->row_high_bytes; r++)
-        memset(out->high + r * out->row_high_bytes + high, 0, out->row_high_bytes - high);
+    return chunk->head_dim % 8 == 0 && (chunk->keys || chunk->group % 8 == 0) &&
+           codes->row_code_bytes == channels * low_bits(chunk->bits) / 8 &&
+           (chunk->bits != 3 || codes->row_high_bytes == channels / 8);
 }
 
 static void quantize(const kernel_chunk *chunk, const void *rows, const uint8_t *exact, const kernel_codes *out) {
-    if (!takes(chunk)) {
+    if (!takes(chunk, out)) {
         kernels_scalar.quantize(chunk, rows, exact, out);
         return;
     }
-    clear_spare(chunk, out);
     if (chunk->keys)
         WITH_TYPE_AND_BITS(quantize_keys, chunk->type, chunk->bits, chunk, rows, exact, out);
     else
@@ -399,23 +543,22 @@ static void quantize(const kernel_chunk *chunk, const void *rows, const uint8_t 
 
 /* ---- dequantize ---- */
 
-INLINE void dequantize_step(uint8_t *elements, v16 scale, v16 minimum, code_row row, size_t c, int n, kernel_type type,
-                            uint32_t bits) {
-    v16 code = v_unpack(bits, row.codes + c * low_bits(bits) / 8, bits == 3 ? row.high + c / 8 : NULL, n);
-    store(type, elements + c * size_of(type), v_add(v_mul(code, scale), minimum), n);
+/* As quantize_run. */
+INLINE void dequantize_run(uint8_t *elements, const float *scale, const float *minimum, code_row row, bool values,
+                           kernel_type type, uint32_t bits, size_t c, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        size_t at = c + (size_t)i;
+        int lanes = n < LANES ? n : LANES;
+        v16 x = v_unpack(bits, row.codes + at * low_bits(bits) / 8, bits == 3 ? row.high + at / 8 : NULL, lanes);
+        x = v_mul(x, values ? v_set(*scale) : v_load(scale + at, lanes));
+        x = v_add(x, values ? v_set(*minimum) : v_load(minimum + at, lanes));
+        store(type, elements + at * size_of(type), x, lanes);
+    }
 }
 
-INLINE void load_ranges(const void *from, size_t at, size_t n, float *to, kernel_type type) {
-    const uint8_t *elements = (const uint8_t *)from + at * size_of(type);
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        v_store(to + i, load(type, elements + i * size_of(type), LANES), LANES);
-    for (; i < n; i++)
-        to[i] = load_element(type, elements, i);
-}
-
-INLINE int dequantize_keys(const kernel_chunk *chunk, const kernel_codes *in, uint8_t *rows, kernel_type type,
+INLINE int dequantize_keys(const kernel_chunk *about, const kernel_codes *in, uint8_t *rows, kernel_type type,
                            uint32_t bits) {
+    const kernel_chunk copy = *about, *chunk = &copy; /* stores to codes cannot change it */
     size_t channels = (size_t)chunk->heads * chunk->head_dim;
     float scales[BLOCK], minima[BLOCK];
     for (uint32_t first = 0, g = 0; first < chunk->rows; first += chunk->group, g++) {
@@ -424,49 +567,32 @@ INLINE int dequantize_keys(const kernel_chunk *chunk, const kernel_codes *in, ui
             size_t n = least_of(BLOCK, channels - block);
             load_ranges(in->scales, g * channels + block, n, scales, type);
             load_ranges(in->minima, g * channels + block, n, minima, type);
-            for (uint32_t r = first; r < last; r++) {
-                code_row row = codes_at(in, r, block, bits);
-                uint8_t *elements = rows + (r * channels + block) * size_of(type);
-                size_t c = 0;
-                for (; c + LANES <= n; c += LANES)
-                    dequantize_step(elements, v_load(scales + c, LANES), v_load(minima + c, LANES), row, c, LANES, type,
-                                    bits);
-                if (c < n)
-                    dequantize_step(elements, v_load(scales + c, LANES / 2), v_load(minima + c, LANES / 2), row, c,
-                                    LANES / 2, type, bits);
-            }
+            for (uint32_t r = first; r < last; r++)
+                IN_RUNS(n, dequantize_run, rows + (r * channels + block) * size_of(type), scales, minima,
+                        codes_at(in, r, block, bits), false, type, bits);
         }
     }
     return 0;
 }
 
-INLINE int dequantize_values(const kernel_chunk *chunk, const kernel_codes *in, uint8_t *rows, kernel_type type,
+INLINE int dequantize_values(const kernel_chunk *about, const kernel_codes *in, uint8_t *rows, kernel_type type,
                              uint32_t bits) {
-    size_t channels = (size_t)chunk->heads * chunk->head_dim;
-    size_t groups = (size_t)chunk->rows * chunk->heads * ((chunk->head_dim + chunk->group - 1) / chunk->group);
+    const kernel_chunk copy = *about, *chunk = &copy; /* stores to rows cannot change it */
     float scales[N_GROUPS], minima[N_GROUPS];
-    value_group at = {0};
-    for (size_t first = 0; first < groups; first += N_GROUPS) {
-        uint32_t n = least_of(N_GROUPS, groups - first);
-        load_ranges(in->scales, first, n, scales, type);
-        load_ranges(in->minima, first, n, minima, type);
-        for (uint32_t i = 0; i < n; i++, at = next_group(chunk, at)) {
-            uint32_t length = least_of(chunk->group, chunk->head_dim - at.inside), c = 0;
-            size_t channel = (size_t)at.head * chunk->head_dim + at.inside;
-            code_row row = codes_at(in, at.row, channel, bits);
-            uint8_t *elements = rows + (at.row * channels + channel) * size_of(type);
-            v16 scale = v_set(scales[i]), minimum = v_set(minima[i]);
-            for (; c + LANES <= length; c += LANES)
-                dequantize_step(elements, scale, minimum, row, c, LANES, type, bits);
-            if (c < length)
-                dequantize_step(elements, scale, minimum, row, c, LANES / 2, type, bits);
-        }
+    size_t done = 0, n = 0;
+    for (value_groups some = first_groups(chunk); more_groups(chunk, &some); done += n) {
+        n = some.heads * (some.end - some.part);
+        load_ranges(in->scales, done, n, scales, type);
+        load_ranges(in->minima, done, n, minima, type);
+        FOR_GROUPS(some)
+        IN_RUNS(channels, dequantize_run, rows + offset * size_of(type), &scales[i], &minima[i],
+                codes_at(in, 0, offset, bits), true, type, bits);
     }
     return 0;
 }
 
 static void dequantize(const kernel_chunk *chunk, const kernel_codes *in, void *rows) {
-    if (!takes(chunk))
+    if (!takes(chunk, in))
         kernels_scalar.dequantize(chunk, in, rows);
     else if (chunk->keys)
         WITH_TYPE_AND_BITS(dequantize_keys, chunk->type, chunk->bits, chunk, in, rows);
@@ -499,7 +625,7 @@ INLINE int compare_all(const uint8_t *original, const uint8_t *other, size_t n, 
     for (; i + LANES <= n; i += LANES) {
         const uint8_t *a = original + i * size_of(type), *b = other + i * size_of(type);
         v16 x = load(type, a, LANES), y = load(type, b, LANES);
-        if (v_greatest_bits(v_max_bits(v_abs(x), v_abs(y))) < bits_of(INFINITY))
+        if (!v_any_from(v_max_bits(v_abs(x), v_abs(y)), 0x7f800000u))
             v_loss(&sums, x, y);
         else
             different |= compare_some(&sums, a, b, LANES, type);

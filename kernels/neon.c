@@ -1,5 +1,6 @@
 /* NEON of AArch64: 16 numbers in four registers. */
 #include <arm_neon.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -56,9 +57,9 @@ INLINE float32x4_t max_bits4(float32x4_t x, float32x4_t y) {
 INLINE v16 v_max_bits(v16 x, v16 y) {
     EACH(max_bits4(x.part[i], y.part[i]));
 }
-INLINE uint32_t v_greatest_bits(v16 x) {
+INLINE bool v_any_from(v16 x, uint32_t bits) {
     float32x4_t four = max_bits4(max_bits4(x.part[0], x.part[1]), max_bits4(x.part[2], x.part[3]));
-    return vmaxvq_u32(vreinterpretq_u32_f32(four));
+    return vmaxvq_u32(vreinterpretq_u32_f32(four)) >= bits;
 }
 INLINE float v_least(v16 x) {
     return vminvq_f32(vminq_f32(vminq_f32(x.part[0], x.part[1]), vminq_f32(x.part[2], x.part[3])));
@@ -124,9 +125,10 @@ INLINE v16 v_unpack(uint32_t bits, const uint8_t *codes, const uint8_t *high, in
 INLINE void v_pack(uint32_t bits, v16 x, uint8_t *codes, uint8_t *high, int n) {
     uint16x4_t part[4];
     for (int i = 0; i < 4; i++)
-        part[i] = vmovn_u32(vcvtnq_u32_f32(x.part[i]));
+        part[i] = vqmovn_u32(vcvtnq_u32_f32(x.part[i]));
     uint8x16_t bytes =
-        vcombine_u8(vmovn_u16(vcombine_u16(part[0], part[1])), vmovn_u16(vcombine_u16(part[2], part[3])));
+        vcombine_u8(vqmovn_u16(vcombine_u16(part[0], part[1])), vqmovn_u16(vcombine_u16(part[2], part[3])));
+    bytes = vminq_u8(bytes, vdupq_n_u8((uint8_t)((1u << bits) - 1u)));
     if (bits == 3) {
         static const uint8_t weights[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
         uint8x16_t set = vandq_u8(vtstq_u8(bytes, vdupq_n_u8(4)), vld1q_u8(weights));
@@ -142,6 +144,50 @@ INLINE void v_pack(uint32_t bits, v16 x, uint8_t *codes, uint8_t *high, int n) {
     uint8_t packed[16];
     vst1q_u8(packed, bytes);
     memcpy(codes, packed, (size_t)n * width / 8);
+}
+
+INLINE void v_pack32(uint32_t bits, v16 x, v16 y, uint8_t *codes, uint8_t *high) {
+    v_pack(bits, x, codes, high, 16);
+    v_pack(bits, y, codes + 2 * (bits == 3 ? 2 : bits), bits == 3 ? high + 2 : NULL, 16);
+}
+
+typedef struct o32 {
+    int16x8_t part[4];
+} o32;
+
+#define EACH_O(f)                                                                                                      \
+    o32 result;                                                                                                        \
+    for (int i = 0; i < 4; i++)                                                                                        \
+        result.part[i] = (f);                                                                                          \
+    return result
+
+INLINE int16x8_t turn(int16x8_t x) { /* its own inverse */
+    return veorq_s16(x, vandq_s16(vshrq_n_s16(x, 15), vdupq_n_s16(0x7fff)));
+}
+INLINE o32 o_read(const void *from, int n) {
+    EACH_O(vld1q_s16((const int16_t *)from + i * 8 % n));
+}
+INLINE o32 o_load(const void *from, int n) {
+    EACH_O(turn(vld1q_s16((const int16_t *)from + i * 8 % n)));
+}
+INLINE void o_write(void *to, o32 x, int n) {
+    for (int i = 0; i * 8 < n; i++)
+        vst1q_s16((int16_t *)to + i * 8, x.part[i]);
+}
+INLINE o32 o_min(o32 x, o32 y) {
+    EACH_O(vminq_s16(x.part[i], y.part[i]));
+}
+INLINE o32 o_max(o32 x, o32 y) {
+    EACH_O(vmaxq_s16(x.part[i], y.part[i]));
+}
+INLINE uint16_t turned_back(int16_t x) {
+    return (uint16_t)(x ^ ((x >> 15) & 0x7fff));
+}
+INLINE uint16_t o_least(o32 x) {
+    return turned_back(vminvq_s16(vminq_s16(vminq_s16(x.part[0], x.part[1]), vminq_s16(x.part[2], x.part[3]))));
+}
+INLINE uint16_t o_greatest(o32 x) {
+    return turned_back(vmaxvq_s16(vmaxq_s16(vmaxq_s16(x.part[0], x.part[1]), vmaxq_s16(x.part[2], x.part[3]))));
 }
 
 typedef struct loss16 {
