@@ -14,7 +14,7 @@
 
 enum { ROWS = KERNEL_MAX_ROWS, HEADS = 8, HEAD_DIM = 128, ELEMENTS = ROWS * HEADS * HEAD_DIM, SIZES = ROWS * HEADS };
 enum { DISTINCT = 8 /* pairs of chunks that differ; then they repeat */, REPEATS = 5, MOST_THREADS = 256 };
-#define PASS_SECONDS 0.15
+#define PASS_SECONDS 0.1
 
 static const char *const type_names[] = {"f32", "f16", "bf16"};
 
@@ -155,13 +155,14 @@ static double median(double *values) {
     return values[REPEATS / 2];
 }
 
+static unsigned printed;
+
 static void print(const bench_options *with, const memory *m, const char *kernel, const kernel_table *table,
                   double rate, double share) {
-    static bool some;
     const kernel_chunk *chunk = &m->chunk;
     if (with->json) {
-        printf("%s{\"kernel\": \"%s\", \"level\": \"%s\", \"type\": \"%s\", ", some ? ",\n " : "[", kernel, table->name,
-               type_names[chunk->type]);
+        printf("%s{\"kernel\": \"%s\", \"level\": \"%s\", \"type\": \"%s\", ", printed ? ",\n " : "", kernel,
+               table->name, type_names[chunk->type]);
         if (chunk->bits)
             printf("\"bits\": %u, \"group\": %u, ", chunk->bits, chunk->group);
         else
@@ -175,7 +176,7 @@ static void print(const bench_options *with, const memory *m, const char *kernel
             printf("   -     - ");
         printf("%9.3f %12.3f\n", rate * 1e-9, share);
     }
-    some = true;
+    printed++;
     fflush(stdout);
 }
 
@@ -264,15 +265,17 @@ int bench_run(const bench_options *with) {
     static const uint32_t all_bits[] = {2, 3, 4, 8}, groups[] = {32, 64, 128};
     static const kernel_type types[] = {KERNEL_F16, KERNEL_BF16, KERNEL_F32};
     static memory m;
-    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    m.bytes = cache > 32 << 20 ? 4 * (size_t)cache : 128 << 20;
-    m.tensor = allocate(m.bytes);
-    m.other = allocate(m.bytes);
     if (with->threads > MOST_THREADS) {
         fprintf(stderr, "at most %d threads\n", MOST_THREADS);
         return 2;
     }
-    if (!with->json)
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    m.bytes = cache > 32 << 20 ? 4 * (size_t)cache : 128 << 20;
+    m.tensor = allocate(m.bytes);
+    m.other = allocate(m.bytes);
+    if (with->json)
+        putchar('[');
+    else
         printf("tensors of %zu MiB, last-level cache %ld MiB, %u thread%s\n"
                "kernel     level  type bits group      GB/s memcpy share\n",
                m.bytes >> 20, cache >> 20, with->threads, with->threads > 1 ? "s" : "");
@@ -299,5 +302,7 @@ int bench_run(const bench_options *with) {
     free(m.tensor);
     free(m.other);
     free(m.codes);
-    return 0;
+    if (printed == 0)
+        fputs("there is no such kernel, level or setting\n", stderr);
+    return printed == 0;
 }

@@ -34,8 +34,10 @@ static float size_of(sizes_kind kind) {
         return fabsf(data_any_finite(KERNEL_F32));
     case SIZES_TINY:
         return random_unit() * 0x1p-140f;
-    default:
-        return (random_below(10) ? 60.0f : 5.0f) * (1 + random_unit());
+    default: {
+        float scale = random_below(10) ? 60.0f : 5.0f;
+        return scale * (1 + random_unit());
+    }
     }
 }
 

@@ -163,16 +163,17 @@ static void check_settings(kernel_chunk chunk) {
         chunk.rows = all_rows[(rows + i) % COUNT(all_rows)];
         chunk.heads = all_heads[(other + i) % COUNT(all_heads)];
         chunk.share = all_shares[(other + i) % COUNT(all_shares)];
-        check_sized(chunk, random_below(32) ? 1 << 15 : 1 << 18, (data_kind)((kind + i) % DATA_KINDS),
+        check_sized(chunk, random_below(8) ? 1 << 15 : 1 << 18, (data_kind)((kind + i) % DATA_KINDS),
                     (exact_kind)((other + i) % EXACT_KINDS));
     }
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 150; i++) {
         chunk.head_dim = random_below(4) ? PICK(all_dims) : 1 + random_below(300);
         chunk.rows = random_below(4) ? PICK(all_rows) : 1 + random_below(KERNEL_MAX_ROWS);
         chunk.heads = PICK(all_heads);
         chunk.share = PICK(all_shares);
-        check_sized(chunk, random_below(4) ? 1 << 11 : 1 << 14, (data_kind)random_below(DATA_KINDS),
-                    (exact_kind)random_below(EXACT_KINDS));
+        uint32_t most = random_below(4) ? 1 << 11 : 1 << 14;
+        data_kind data = (data_kind)random_below(DATA_KINDS);
+        check_sized(chunk, most, data, (exact_kind)random_below(EXACT_KINDS));
     }
 }
 

@@ -73,10 +73,13 @@ static void check_each_half(kernel_type type, uint32_t n) {
 void check_compare(void) {
     static const uint32_t large[] = {127, 128, 129, 255, 256, 257, 1000, 4095, 4096, 4097, 65535, 100003};
     for (int type = KERNEL_F32; type <= KERNEL_BF16; type++) {
-        for (uint32_t i = 0; i < 71 + sizeof large / sizeof *large; i++)
-            for (int kind = 0; kind < DATA_KINDS; kind++)
-                check_arrays((kernel_type)type, i < 71 ? i : large[i - 71], (data_kind)kind, random_below(3),
+        for (uint32_t i = 0; i < 71 + sizeof large / sizeof *large; i++) {
+            for (int kind = 0; kind < DATA_KINDS; kind++) {
+                uint32_t differences = random_below(3);
+                check_arrays((kernel_type)type, i < 71 ? i : large[i - 71], (data_kind)kind, differences,
                              random_below(2));
+            }
+        }
         for (uint32_t n = 1; n <= 64 && type != KERNEL_F32; n += 63)
             check_each_half((kernel_type)type, n);
     }

@@ -29,8 +29,10 @@ float data_any_finite(kernel_type type) {
     return value;
 }
 
+/* Drawn one by one, here and below: the order inside an expression is the compiler's. */
 static float noise(void) {
-    return random_unit() + random_unit() + random_unit() - 1.5f;
+    float first = random_unit(), second = random_unit();
+    return first + second - 1.0f;
 }
 
 static float realistic(uint64_t group, uint64_t token) {
@@ -62,8 +64,10 @@ static float value_of(const kernel_chunk *chunk, data_kind kind, uint64_t group,
     kernel_type type = chunk->type;
     uint32_t sign = type == KERNEL_F32 ? 0x80000000u : 0x8000u;
     switch (kind) {
-    case DATA_SPIKES:
-        return realistic(group, token) * (random_below(100) ? 1.0f : 1000.0f);
+    case DATA_SPIKES: {
+        float scale = random_below(100) ? 1.0f : 1000.0f;
+        return realistic(group, token) * scale;
+    }
     case DATA_CONSTANT:
         return group % 4 ? (float)(group >> 40) * 0x1p-20f - 8.0f : noise();
     case DATA_ZERO:
@@ -76,10 +80,11 @@ static float value_of(const kernel_chunk *chunk, data_kind kind, uint64_t group,
     }
     case DATA_ANY:
         return data_any_finite(type);
-    case DATA_LARGEST:
-        return element_of(type, (largest(type) - random_below(4)) | (group % 3 == 0   ? 0
-                                                                     : group % 3 == 1 ? sign
-                                                                                      : random_bits() & sign));
+    case DATA_LARGEST: {
+        uint32_t bits = largest(type) - random_below(4);
+        /* groups all positive, all negative, and of both signs */
+        return element_of(type, bits | (group % 3 == 0 ? 0 : group % 3 == 1 ? sign : random_bits() & sign));
+    }
     case DATA_NARROW:
         return narrow(type, group);
     case DATA_TIES:
