@@ -1,0 +1,42 @@
+/* check_cuda [kernels|lanes|faults]: the CUDA path against the scalar kernels, bit for bit. Exit code 77 where there is
+ * nothing to run it on. */
+#include "cuda.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static unsigned failures;
+
+bool wrong(const char *format, ...) {
+    enum { SHOWN = 20 };
+    if (failures++ < SHOWN) {
+        va_list arguments;
+        va_start(arguments, format);
+        vfprintf(stderr, format, arguments);
+        va_end(arguments);
+        fputc('\n', stderr);
+    }
+    return false;
+}
+
+int main(int argc, char **argv) {
+    const char *suite = argc > 1 ? argv[1] : "all";
+    bool all = strcmp(suite, "all") == 0;
+    device *device;
+    kvot_error error;
+    if (device_open(0, &device, &error) != KVOT_OK) {
+        printf("skipped: %s\n", error.text);
+        return 77;
+    }
+    printf("device: %s\n", device_name(device));
+    if (all || strcmp(suite, "kernels") == 0)
+        check_kernels(device);
+    if (all || strcmp(suite, "lanes") == 0)
+        check_lanes(device);
+    device_close(device);
+    if (all || strcmp(suite, "faults") == 0)
+        check_faults();
+    printf("%u failures\n", failures);
+    return failures > 0;
+}
