@@ -227,4 +227,21 @@ __device__ inline int64_t channel_offset(const cuda_plane &p, uint32_t channel) 
     return channel / p.head_dim * p.head_stride + channel % p.head_dim * p.channel_stride;
 }
 
+/* Reads `rows` of at most `most` rows, and the `width` channels at `offsets`, into a tile of shared memory, along
+ * whichever axis is dense in memory. A thread fills whole words of the tile. */
+template <int TYPE>
+__device__ void stage(const cuda_plane &p, const element_of<TYPE> *from, const int64_t *offsets, uint32_t rows,
+                      uint32_t most, uint32_t width, element_of<TYPE> *tile, uint32_t stride) {
+    constexpr uint32_t IN_WORD = 4 / sizeof(element_of<TYPE>);
+    uint32_t words = (width + IN_WORD - 1) / IN_WORD;
+    bool tokens = tokens_are_neighbours(p);
+    for (uint32_t i = threadIdx.x; i < most * words; i += CUDA_THREADS) {
+        uint32_t r = tokens ? i % most : i / words, c = (tokens ? i / most : i % words) * IN_WORD;
+#pragma unroll
+        for (uint32_t k = 0; k < IN_WORD; k++)
+            if (r < rows && c + k < width)
+                tile[r * stride + c + k] = from[r * p.token_stride + offsets[c + k]];
+    }
+}
+
 #endif

@@ -97,12 +97,7 @@ template <int TYPE, int BITS> __device__ void quantize_keys_strided(const cuda_p
     if (t < width)
         offsets[t] = channel_offset(p, first_channel + t);
     __syncthreads();
-    bool tokens = tokens_are_neighbours(p);
-    for (uint32_t i = t; i < p.group * WIDTH; i += CUDA_THREADS) {
-        uint32_t r = tokens ? i % p.group : i / WIDTH, c = tokens ? i / p.group : i % WIDTH;
-        if (r < block.rows && c < width)
-            tile[r * STRIDE + c] = from[r * p.token_stride + offsets[c]];
-    }
+    stage<TYPE>(p, from, offsets, block.rows, p.group, width, tile, STRIDE);
     __syncthreads();
     float low = __int_as_float(0x7f800000), high = -low;
     uint32_t head = (first_channel + t % WIDTH) / p.head_dim;

@@ -108,12 +108,7 @@ template <int TYPE, int BITS> __device__ void quantize_values_strided(const cuda
     if (t == 0)
         starts[groups] = width;
     __syncthreads();
-    bool tokens = tokens_are_neighbours(p);
-    for (uint32_t i = t; i < ROWS * width; i += CUDA_THREADS) {
-        uint32_t r = tokens ? i % ROWS : i / width, c = tokens ? i / ROWS : i % width;
-        if (r < rows)
-            tile[r * stride + c] = from[r * p.token_stride + offsets[c]];
-    }
+    stage<TYPE>(p, from, offsets, rows, ROWS, width, tile, stride);
     __syncthreads();
     for (uint32_t i = t / 32; i < rows * groups; i += CUDA_THREADS / 32) { /* a warp for a group of a row */
         uint32_t r = i / groups, g = i % groups, head = (first_group + g) / at.head_groups;

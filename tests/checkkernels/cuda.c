@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static unsigned failures;
+static atomic_uint failures;
 
 bool wrong(const char *format, ...) {
     enum { SHOWN = 20 };
@@ -18,6 +18,10 @@ bool wrong(const char *format, ...) {
         fputc('\n', stderr);
     }
     return false;
+}
+
+bool check(bool what, const char *file, int line, const char *text) {
+    return what || wrong("%s:%d: %s", file, line, text);
 }
 
 int main(int argc, char **argv) {

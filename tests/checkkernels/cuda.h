@@ -43,12 +43,13 @@ size_t layout_strides(layout layout, const kernel_chunk *chunk, cuda_plane *plan
 /* Between [rows][heads][head_dim] and that layout. */
 void layout_put(const cuda_plane *plane, size_t base, size_t element_bytes, const void *rows, void *memory);
 
-/* A number below `n`; the same on every run. */
+/* A number below `n`; the same on every run, in every thread. */
 uint32_t random_below(uint32_t n);
 
 /* Counts a failure and says what it was; returns false. */
 __attribute__((format(printf, 1, 2))) bool wrong(const char *format, ...);
-#define CHECK(what) ((what) || wrong("%s:%d: %s", __FILE__, __LINE__, #what))
+bool check(bool what, const char *file, int line, const char *text);
+#define CHECK(what) check(what, __FILE__, __LINE__, #what)
 
 void check_kernels(device *device);
 void check_lanes(device *device);

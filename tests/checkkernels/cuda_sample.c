@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-static uint32_t state = 1;
+static _Thread_local uint32_t state = 1;
 
 uint32_t random_below(uint32_t n) {
     state ^= state << 13;
