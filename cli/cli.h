@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BAD_FILE = 3 };
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BAD_FILE = 3, EXIT_DEVICE = 4 };
 
 /* Every option that any command has; a command names the ones it takes. */
 typedef struct cli_options {

@@ -21,6 +21,8 @@ int cli_fail(const kvot_error *error) {
     case KVOT_E_DAMAGED:
     case KVOT_E_UNSUPPORTED:
         return EXIT_BAD_FILE;
+    case KVOT_E_DEVICE:
+        return EXIT_DEVICE;
     default:
         return EXIT_FAILED;
     }

@@ -39,6 +39,7 @@ const char *kvot_status_name(kvot_status status) {
         [KVOT_E_MODEL] = "KVOT_E_MODEL",
         [KVOT_E_DIFFERENT] = "KVOT_E_DIFFERENT",
         [KVOT_E_CANCELLED] = "KVOT_E_CANCELLED",
+        [KVOT_E_DEVICE] = "KVOT_E_DEVICE",
     };
     return (unsigned)status < sizeof names / sizeof *names ? names[status] : "unknown status";
 }

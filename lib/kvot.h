@@ -37,7 +37,8 @@ typedef enum kvot_status {
     KVOT_E_UNSUPPORTED = 7, /* a file it knows, with something in it that this version cannot read */
     KVOT_E_MODEL = 8,       /* the model file does not belong to this cache */
     KVOT_E_DIFFERENT = 9,   /* verify: the restored file is not the original */
-    KVOT_E_CANCELLED = 10   /* the progress function asked to stop */
+    KVOT_E_CANCELLED = 10,  /* the progress function asked to stop */
+    KVOT_E_DEVICE = 11      /* the device asked for is not there, or failed */
 } kvot_status;
 
 typedef struct kvot_error {

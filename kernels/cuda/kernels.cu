@@ -1,0 +1,47 @@
+/* The module: every kernel by name, one for each element type and number of bits. */
+#include "choose.cuh"
+#include "dequantize.cuh"
+#include "exact.cuh"
+#include "magnitudes.cuh"
+#include "quantize_keys.cuh"
+#include "quantize_values.cuh"
+
+#define KERNEL(name, threads, blocks, body)                                                                            \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) kvot_##name(const __grid_constant__ cuda_plane p) {  \
+        body(p);                                                                                                       \
+    }
+
+#define FOR_BITS(name, type, bits)                                                                                     \
+    KERNEL(quantize_keys_packed_##name##_##bits, 512, 1, (quantize_keys_packed<type, bits>))                           \
+    KERNEL(quantize_keys_strided_##name##_##bits, CUDA_THREADS, 2, (quantize_keys_strided<type, bits>))                \
+    KERNEL(quantize_values_packed_##name##_##bits, CUDA_THREADS, 2, (quantize_values_packed<type, bits>))              \
+    KERNEL(quantize_values_strided_##name##_##bits, CUDA_THREADS, 2, (quantize_values_strided<type, bits>))            \
+    KERNEL(dequantize_keys_packed_##name##_##bits, CUDA_THREADS, 3, (dequantize_packed<type, bits, true>))             \
+    KERNEL(dequantize_values_packed_##name##_##bits, CUDA_THREADS, 3, (dequantize_packed<type, bits, false>))          \
+    KERNEL(dequantize_strided_##name##_##bits, CUDA_THREADS, 4, (dequantize_strided<type, bits>))
+
+#define FOR_TYPE(name, type)                                                                                           \
+    KERNEL(magnitudes_packed_##name, CUDA_THREADS, 4, (magnitudes<type, 16 / sizeof(element_of<type>), false>))        \
+    KERNEL(magnitudes_channels_##name, CUDA_THREADS, 4, (magnitudes<type, 1, false>))                                  \
+    KERNEL(magnitudes_tokens_##name, CUDA_THREADS, 2, (magnitudes<type, 16, true>))                                    \
+    FOR_BITS(name, type, 2)                                                                                            \
+    FOR_BITS(name, type, 3)                                                                                            \
+    FOR_BITS(name, type, 4)                                                                                            \
+    FOR_BITS(name, type, 8)
+
+FOR_TYPE(f32, KERNEL_F32)
+FOR_TYPE(f16, KERNEL_F16)
+FOR_TYPE(bf16, KERNEL_BF16)
+
+extern "C" __global__ void __launch_bounds__(CUDA_THREADS) kvot_choose(const __grid_constant__ cuda_sizes p) {
+    choose(p);
+}
+
+#define MOVE_EXACT(name, word, out)                                                                                    \
+    extern "C" __global__ void __launch_bounds__(CUDA_THREADS) kvot_##name(const __grid_constant__ cuda_exact p) {     \
+        move_exact<word, out>(p);                                                                                      \
+    }
+MOVE_EXACT(gather_f32, uint32_t, true)
+MOVE_EXACT(gather_f16, uint16_t, true)
+MOVE_EXACT(scatter_f32, uint32_t, false)
+MOVE_EXACT(scatter_f16, uint16_t, false)

@@ -1,0 +1,147 @@
+/* V: group ranges over channels, codes. */
+#include "device.cuh"
+
+/* A thread takes a piece of 8 channels in each of 8 rows; a group's pieces are neighbouring lanes of a warp, which find
+ * its range by shuffles. A head's last group may be shorter: the lanes that it lacks stay idle.
+ *
+ * Bytes moved for each element, with elements of e bytes: e in; bits / 8, 2 e / group and 1 / head_dim (exact flags)
+ * out and in. f16, 4 bits, groups of 64: 2.56. A warp reads 512 neighbouring bytes (1024 of f32) and writes 64 to 256
+ * of codes: whole sectors. No shared memory. About 11 instructions an element, two thirds of what an H100 issues in the
+ * time the bytes take. 128 bytes a thread (f32: 256) are under way at once: 0.85 of peak bandwidth. */
+template <int TYPE, int BITS> __device__ void quantize_values_packed(const cuda_plane &p) {
+    uint32_t lanes = p.group / CUDA_PIECE;
+    uint32_t head_groups = (p.head_dim + p.group - 1) / p.group, head_pieces = head_groups * lanes;
+    uint32_t row_pieces = p.heads * head_pieces;
+    uint64_t before = (uint64_t)blockIdx.x * CUDA_THREADS;
+    uint32_t at = (uint32_t)(before % row_pieces) + threadIdx.x;
+    uint64_t first = (before / row_pieces + at / row_pieces) * CUDA_THREAD_ROWS;
+    at %= row_pieces;
+    uint32_t head = at / head_pieces, group = at % head_pieces / lanes, c = at % head_pieces * CUDA_PIECE;
+    bool inside = c < p.head_dim;
+    const element_of<TYPE> *from = (const element_of<TYPE> *)p.elements + head * p.head_stride + c;
+    const uint8_t *exact = (const uint8_t *)p.exact + head;
+
+    piece<TYPE> pieces[CUDA_THREAD_ROWS];
+    uint32_t quantized = 0; /* a bit for each row */
+#pragma unroll
+    for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+        if (!inside || first + i >= p.rows)
+            continue;
+        pieces[i].load(from + (int64_t)(first + i) * p.token_stride);
+        quantized |= (uint32_t)(exact[(first + i) * p.heads] == 0) << i;
+    }
+#pragma unroll
+    for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+        float low = __int_as_float(0x7f800000), high = -low;
+        if (quantized >> i & 1u) {
+#pragma unroll
+            for (int k = 0; k < CUDA_PIECE; k++) {
+                low = fminf(low, pieces[i].get(k));
+                high = fmaxf(high, pieces[i].get(k));
+            }
+        }
+        for (uint32_t width = lanes / 2; width > 0; width /= 2) {
+            low = fminf(low, __shfl_xor_sync(0xffffffffu, low, width));
+            high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, width));
+        }
+        if (!inside || first + i >= p.rows)
+            continue;
+        range range =
+            range_of<TYPE, BITS>(p, low, high, ((first + i) * p.heads + head) * head_groups + group, at % lanes == 0);
+        packed_codes codes = {0, 0};
+#pragma unroll
+        for (int k = 0; k < CUDA_PIECE; k++)
+            if (quantized >> i & 1u)
+                put_code<BITS>(codes, k, code_of<BITS>(range, pieces[i].get(k)));
+        store_codes<BITS>(p, first + i, head * p.head_dim + c, codes);
+    }
+}
+
+/* Any strides and head sizes. One block: 32 rows (f32: 16) and 128 channels, with what their first and last group have
+ * beyond them, staged in shared memory. A group belongs to the block that has its first channel; where groups do not
+ * end with a block's channels, two blocks read them.
+ *
+ * Channel-major rows are read 64 neighbouring bytes at a time. Codes are written byte by byte. 0.4 of peak bandwidth.
+ */
+template <int TYPE> struct value_tile {
+    static constexpr uint32_t ROWS = TYPE == KERNEL_F32 ? CUDA_VALUE_ROWS / 2 : CUDA_VALUE_ROWS;
+    uint32_t first_channel, last_channel; /* whose codes this block writes; last is one beyond */
+    uint32_t begin, end;                  /* channels that it reads */
+    uint32_t head_groups;
+
+    __device__ value_tile(const cuda_plane &p, uint32_t number) {
+        uint32_t channels = p.heads * p.head_dim;
+        head_groups = (p.head_dim + p.group - 1) / p.group;
+        first_channel = number * CUDA_VALUE_CHANNELS;
+        last_channel = min(first_channel + CUDA_VALUE_CHANNELS, channels);
+        begin = first_channel - first_channel % p.head_dim % p.group;
+        uint32_t last = last_channel - 1, in_head = last % p.head_dim;
+        end = last - in_head + min(p.head_dim, in_head - in_head % p.group + p.group);
+    }
+    /* The number of a channel's group in its row. */
+    __device__ uint32_t group_of(const cuda_plane &p, uint32_t channel) const {
+        return channel / p.head_dim * head_groups + channel % p.head_dim / p.group;
+    }
+};
+
+template <int TYPE, int BITS> __device__ void quantize_values_strided(const cuda_plane &p) {
+    extern __shared__ int64_t memory[];
+    constexpr uint32_t ROWS = value_tile<TYPE>::ROWS;
+    uint32_t tiles = (p.heads * p.head_dim + CUDA_VALUE_CHANNELS - 1) / CUDA_VALUE_CHANNELS, t = threadIdx.x;
+    value_tile<TYPE> at(p, blockIdx.x % tiles);
+    uint32_t width = at.end - at.begin, first_group = at.group_of(p, at.begin);
+    uint32_t groups = at.group_of(p, at.end - 1) + 1 - first_group;
+    uint64_t first = (uint64_t)(blockIdx.x / tiles) * ROWS;
+    uint32_t rows = (uint32_t)min((uint64_t)ROWS, p.rows - first);
+    uint32_t stride = TYPE == KERNEL_F32 ? width | 1 : ((width + 1) / 2 | 1) * 2; /* an odd number of words */
+    int64_t *offsets = memory;                                                    /* [width] */
+    range *ranges = (range *)(offsets + width);                                   /* [ROWS][groups] */
+    uint32_t *starts = (uint32_t *)(ranges + ROWS * groups); /* [groups + 1]: first channel of each, from begin */
+    element_of<TYPE> *tile = (element_of<TYPE> *)(starts + groups + 1); /* [ROWS][stride] */
+    const element_of<TYPE> *from = (const element_of<TYPE> *)p.elements + (int64_t)first * p.token_stride;
+    const uint8_t *exact = (const uint8_t *)p.exact + first * p.heads;
+    for (uint32_t c = t; c < width; c += CUDA_THREADS) {
+        offsets[c] = channel_offset(p, at.begin + c);
+        if ((at.begin + c) % p.head_dim % p.group == 0)
+            starts[at.group_of(p, at.begin + c) - first_group] = c;
+    }
+    if (t == 0)
+        starts[groups] = width;
+    __syncthreads();
+    stage<TYPE>(p, from, offsets, rows, ROWS, width, tile, stride);
+    __syncthreads();
+    for (uint32_t i = t / 32; i < rows * groups; i += CUDA_THREADS / 32) { /* a warp for a group of a row */
+        uint32_t r = i / groups, g = i % groups, head = (first_group + g) / at.head_groups;
+        float low = __int_as_float(0x7f800000), high = -low;
+        if (exact[r * p.heads + head] == 0) {
+            for (uint32_t c = starts[g] + t % 32; c < starts[g + 1]; c += 32) {
+                float value = to_float<TYPE>(tile[r * stride + c]);
+                low = fminf(low, value);
+                high = fmaxf(high, value);
+            }
+        }
+#pragma unroll
+        for (int lanes = 16; lanes > 0; lanes /= 2) {
+            low = fminf(low, __shfl_xor_sync(0xffffffffu, low, lanes));
+            high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, lanes));
+        }
+        if (t % 32 == 0)
+            ranges[i] = range_of<TYPE, BITS>(p, low, high, (first + r) * p.heads * at.head_groups + first_group + g,
+                                             at.begin + starts[g] >= at.first_channel);
+    }
+    __syncthreads();
+    constexpr uint32_t PIECES = CUDA_VALUE_CHANNELS / CUDA_PIECE;
+    for (uint32_t i = t; i < rows * PIECES; i += CUDA_THREADS) {
+        uint32_t r = i / PIECES, channel = at.first_channel + i % PIECES * CUDA_PIECE;
+        packed_codes codes = {0, 0};
+        for (uint32_t k = 0; k < CUDA_PIECE && channel + k < at.last_channel; k++) {
+            uint32_t group = at.group_of(p, channel + k);
+            if (exact[r * p.heads + group / at.head_groups] == 0)
+                put_code<BITS>(codes, k,
+                               code_of<BITS>(ranges[r * groups + group - first_group],
+                                             to_float<TYPE>(tile[r * stride + channel + k - at.begin])));
+        }
+        if (channel < at.last_channel)
+            store_code_bytes<BITS>(p, first + r, channel, codes);
+    }
+}

@@ -1,0 +1,52 @@
+/* check_cuda [kernels|lanes|faults|no_device]: the CUDA path against the scalar kernels, bit for bit. Exit code 77
+ * where there is nothing to run it on. */
+#include "cuda.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static atomic_uint failures;
+
+bool wrong(const char *format, ...) {
+    enum { SHOWN = 20 };
+    if (failures++ < SHOWN) {
+        va_list arguments;
+        va_start(arguments, format);
+        vfprintf(stderr, format, arguments);
+        va_end(arguments);
+        fputc('\n', stderr);
+    }
+    return false;
+}
+
+bool check(bool what, const char *file, int line, const char *text) {
+    return what || wrong("%s:%d: %s", file, line, text);
+}
+
+int main(int argc, char **argv) {
+    const char *suite = argc > 1 ? argv[1] : "all";
+    bool all = strcmp(suite, "all") == 0;
+    device *device;
+    kvot_error error;
+    kvot_status status = device_open(0, &device, &error);
+    if (strcmp(suite, "no_device") == 0) { /* that it is said so, with the driver's words where there is one */
+        printf("%s\n", error.text);
+        return status != KVOT_E_DEVICE || device ||
+               (strstr(error.text, "cuInit: CUDA_ERROR_NO_DEVICE") == NULL && !strstr(error.text, "no CUDA kernels"));
+    }
+    if (status != KVOT_OK) {
+        printf("skipped: %s\n", error.text);
+        return 77;
+    }
+    printf("device: %s\n", device_name(device));
+    if (all || strcmp(suite, "kernels") == 0)
+        check_kernels(device);
+    if (all || strcmp(suite, "lanes") == 0)
+        check_lanes(device);
+    device_close(device);
+    if (all || strcmp(suite, "faults") == 0)
+        check_faults();
+    printf("%u failures\n", failures);
+    return failures > 0;
+}
