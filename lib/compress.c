@@ -91,7 +91,7 @@ static kvot_status encode(compress_slot *slot, encoded *of, const format_plane *
         if (status != KVOT_OK)
             return status;
         decoded = buffers->other;
-        of->measure = measure_rows(plane->type, of->rows, decoded, bytes);
+        of->measure = measure_rows(plane->type, of->rows, decoded, n, plane->row_bytes);
     }
     of->about = (format_stream){.checksum = format_checksum(of->bytes, stored),
                                 .decoded_checksum = format_checksum(decoded, bytes),

@@ -57,8 +57,8 @@ static kvot_status work(void *context, uint64_t job, void *memory, kvot_error *e
     if (status != KVOT_OK)
         return status;
     uint32_t plane = diff->plan->segments[s].plane;
-    slot->measure =
-        measure_rows(plane == FORMAT_VERBATIM ? FORMAT_OPAQUE : diff->plan->planes[plane].type, b->rows, b->other, n);
+    slot->measure = measure_rows(plane == FORMAT_VERBATIM ? FORMAT_OPAQUE : diff->plan->planes[plane].type, b->rows,
+                                 b->other, 1, n);
     return KVOT_OK;
 }
 

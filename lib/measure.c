@@ -9,18 +9,18 @@ measure measure_none(void) {
     return (measure){.identical = true};
 }
 
-measure measure_rows(unsigned type, const void *original, const void *other, size_t bytes) {
+measure measure_rows(unsigned type, const void *original, const void *other, size_t rows, size_t row_bytes) {
     measure result = measure_none();
-    result.identical = memcmp(original, other, bytes) == 0;
+    result.identical = memcmp(original, other, rows * row_bytes) == 0;
     if (!codec_can_quantize(type))
         return result;
-    kernel_loss loss;
-    size_t n = bytes / format_type_of(type)->block_bytes;
-    kernels()->compare(codec_kernel_type(type), original, other, n, &loss);
-    result.squared_error = loss.squared_error;
-    result.squared_sum = loss.squared_sum;
-    result.max_error = loss.max_error;
-    result.elements = n;
+    size_t channels = row_bytes / format_type_of(type)->block_bytes;
+    for (size_t r = 0; r < rows; r++) {
+        kernel_loss loss;
+        kernels()->compare(codec_kernel_type(type), (const uint8_t *)original + r * row_bytes,
+                           (const uint8_t *)other + r * row_bytes, channels, &loss);
+        measure_add(&result, &(measure){loss.squared_error, loss.squared_sum, loss.max_error, channels, true});
+    }
     return result;
 }
 

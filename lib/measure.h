@@ -14,8 +14,9 @@ typedef struct measure {
 /* Nothing measured yet. */
 measure measure_none(void);
 
-/* Compares `bytes` bytes of one element type. Types that are not f32, f16 or bf16 are compared by their bits alone. */
-measure measure_rows(unsigned format_type, const void *original, const void *other, size_t bytes);
+/* Compares rows of one element type. Types that are not f32, f16 or bf16 are compared by their bits alone. The sums are
+ * those of the rows, in order. */
+measure measure_rows(unsigned format_type, const void *original, const void *other, size_t rows, size_t row_bytes);
 void measure_add(measure *sum, const measure *part);
 
 double measure_rms(const measure *measure);

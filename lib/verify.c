@@ -78,7 +78,7 @@ static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot,
     if (status == KVOT_OK && plane->codec == FORMAT_LOSSLESS && memcmp(b->rows, b->other, bytes) != 0)
         status = differs(verify, "a plane that is stored without loss differs", error);
     if (status == KVOT_OK && plane->codec != FORMAT_LOSSLESS)
-        *measure = measure_rows(plane->type, b->other, b->rows, bytes);
+        *measure = measure_rows(plane->type, b->other, b->rows, job.chunk->rows, plane->row_bytes);
     return status == KVOT_OK ? verify_repeats(verify, slot, job, p, error) : status;
 }
 
