@@ -50,7 +50,7 @@ const cli_command command_compress = {
     .summary = "make an engine's cache file small",
     .help = "Compresses the KV cache file IN to IN.kvot. IN is a session, sequence or slot file of llama.cpp.\n"
             "K and V of type f32, f16 and bf16 are quantized; all else is kept without loss.\n",
-    .options = "ofCBGOMTjq",
+    .options = "ofCBGOMDTjq",
     .files = 1,
     .run = run,
 };

@@ -26,6 +26,7 @@ static const option_help table[] = {
      "ott: exact rows; auto chooses inside each chunk (default), N keeps that many of each layer and head", false},
     {'M', "model", "FILE.gguf", "the model that made the cache: its KV heads and identity", false},
     {'A', "against", "ORIGINAL", "also prove that a restore gives this file", false},
+    {'D', "device", "DEVICE", "what quantizes and decodes: cpu, cuda:N, or auto (the default: cpu for files)", false},
     {'T', "threads", "N", "threads (default: one for each processor)", true},
     {'j', "json", NULL, "print the result as JSON on standard output", false},
     {'q', "quiet", NULL, "print errors only", true},
@@ -110,6 +111,12 @@ static const char *take(cli_options *options, char letter, const char *value) {
         return NULL;
     case 'A':
         options->against = value;
+        return NULL;
+    case 'D':
+        if (strcmp(value, "auto") != 0 && strcmp(value, "cpu") != 0 &&
+            (strncmp(value, "cuda:", 5) != 0 || !parse_number(value + 5, 0, INT_MAX, &number)))
+            return "must be auto, cpu or cuda:N";
+        options->run.device = value;
         return NULL;
     case 'T':
         if (!parse_number(value, 1, 1024, &number))

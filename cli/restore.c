@@ -44,7 +44,7 @@ const cli_command command_restore = {
     .summary = "give the engine its file back",
     .help = "Writes the engine's cache file again, to IN or to what -o says. What was compressed without loss comes\n"
             "back bit for bit; quantized K and V come back in the same places.\n",
-    .options = "ofTjq",
+    .options = "ofDTjq",
     .files = 1,
     .run = run,
 };

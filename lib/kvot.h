@@ -64,6 +64,8 @@ typedef struct kvot_run {
     bool overwrite;   /* replace an output that exists */
     kvot_progress progress;
     void *user;
+    const char *device; /* what quantizes and decodes: "cpu", "cuda:N", or "auto" (also NULL): the CPU for files. Where
+                           CUDA device N is not there or fails: KVOT_E_DEVICE */
 } kvot_run;
 
 #define KVOT_OUTLIERS_AUTO (-1)

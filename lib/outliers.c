@@ -1,14 +1,14 @@
 #include "outliers.h"
 
+#include "unit.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 uint32_t outliers_key_plane(const cache *cache, const cache_unit *unit) {
-    for (uint32_t p = unit->first_plane; p < unit->first_plane + unit->n_planes; p++)
-        if (cache->tables.planes[p].kind == FORMAT_K && cache->tables.planes[p].codec == FORMAT_OTT)
-            return p;
-    return UINT32_MAX;
+    uint32_t key = unit_key_plane(&cache->tables.planes[unit->first_plane], unit->n_planes);
+    return key == UINT32_MAX ? UINT32_MAX : unit->first_plane + key;
 }
 
 typedef struct find_context {
@@ -118,9 +118,4 @@ void fixed_outliers_of(const fixed_outliers *fixed, const cache *cache, cache_jo
             if (kept->row - chunk->first_row < chunk->rows)
                 exact[(size_t)(kept->row - chunk->first_row) * heads + h] = 1;
     }
-}
-
-void outliers_add_infinite(const float *magnitudes, size_t n, uint8_t *exact) {
-    for (size_t i = 0; i < n; i++)
-        exact[i] |= isinf(magnitudes[i]);
 }

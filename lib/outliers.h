@@ -27,7 +27,4 @@ void fixed_outliers_free(fixed_outliers *fixed);
 /* Sets `exact` [rows][heads] for a chunk of a K plane to the rows that were chosen over the whole plane. */
 void fixed_outliers_of(const fixed_outliers *fixed, const cache *cache, cache_job job, uint8_t *exact);
 
-/* Adds rows that cannot be quantized: their magnitude is infinite. */
-void outliers_add_infinite(const float *magnitudes, size_t n, uint8_t *exact);
-
 #endif

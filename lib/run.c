@@ -1,6 +1,40 @@
 #include "run.h"
 
+#include <ctype.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+kvot_status run_level(kvot_error *error) {
+    return kernels() ? KVOT_OK
+                     : fail(error, KVOT_E_DEVICE, "KVOT_CPU=%s: this processor or this build has no such level",
+                            getenv("KVOT_CPU"));
+}
+
+kvot_status run_device(const kvot_run *run, device **device, kvot_error *error) {
+    *device = NULL;
+    kvot_status status = run_level(error);
+    if (status != KVOT_OK)
+        return status;
+    const char *name = run->device ? run->device : "auto";
+    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
+        return KVOT_OK;
+    char *end = NULL;
+    if (strncmp(name, "cuda:", 5) != 0 || !isdigit((unsigned char)name[5]) || strtoul(name + 5, &end, 10) > INT_MAX ||
+        *end != 0)
+        return fail(error, KVOT_E_ARGUMENT, "'%s' is no device: auto, cpu and cuda:N are", name);
+    kvot_error detail;
+    if (device_open((unsigned)strtoul(name + 5, NULL, 10), device, &detail) != KVOT_OK)
+        return fail(error, KVOT_E_DEVICE, "%s: %s", name, detail.text);
+    return KVOT_OK;
+}
+
+unsigned run_threads(const kvot_run *run, const device *device) {
+    enum { STAGES = 4 };
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    return run->threads == 0 && device && processors < STAGES ? STAGES : run->threads;
+}
 
 uint64_t run_job_bytes(const cache *cache, cache_job job) {
     if (job.verbatim)

@@ -6,6 +6,16 @@
 #include "codecs/codec.h"
 #include "pool.h"
 
+/* KVOT_E_DEVICE if the level of kernels that KVOT_CPU asks for is not there. */
+kvot_status run_level(kvot_error *error);
+
+/* run_level, and opens the device that `run` asks for; NULL for the CPU. */
+kvot_status run_device(const kvot_run *run, device **device, kvot_error *error);
+
+/* How many threads, as pool_jobs wants it. With a device there are at least as many as stages of its pipeline: reading,
+ * copying and decoding a chunk each need one. */
+unsigned run_threads(const kvot_run *run, const device *device);
+
 /* Bytes of the source that a job stands for. */
 uint64_t run_job_bytes(const cache *cache, cache_job job);
 

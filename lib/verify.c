@@ -158,7 +158,9 @@ kvot_status kvot_verify(const char *input_path, const char *original_path, const
     run = run ? run : &plain;
     reader reader;
     input original;
-    kvot_status status = reader_open_path(&reader, input_path, run, error);
+    kvot_status status = run_level(error);
+    if (status == KVOT_OK)
+        status = reader_open_path(&reader, input_path, run, error);
     if (status != KVOT_OK)
         return status;
     if (!original_path || (status = input_open(&original, original_path, run, error)) == KVOT_OK) {

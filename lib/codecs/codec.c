@@ -16,6 +16,7 @@ void codec_context_free(codec_context *context) {
     ZSTD_freeCCtx(context->compressor);
     ZSTD_freeDCtx(context->decompressor);
     free(context->scratch);
+    lane_close(context->lane);
     *context = (codec_context){0};
 }
 
@@ -31,22 +32,41 @@ kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error
     return KVOT_OK;
 }
 
+kvot_status codec_open_lane(codec_context *context, device *device, kvot_error *error) {
+    if (!device || context->lane)
+        return KVOT_OK;
+    kvot_status status = lane_open(device, NULL, &context->lane, error);
+    return status == KVOT_E_MEMORY ? KVOT_OK : status;
+}
+
+kvot_status codec_rows_room(codec_context *context, uint32_t i, uint8_t **own, size_t *own_bytes, size_t bytes,
+                            uint8_t **rows, kvot_error *error) {
+    kvot_status status = KVOT_E_MEMORY;
+    if (context->lane && i < LANE_PLANES)
+        status = lane_buffer(context->lane, (int)i, bytes, (void **)rows, error);
+    if (status == KVOT_E_MEMORY) {
+        status = make_room(own, own_bytes, bytes, error);
+        *rows = *own;
+    }
+    return status;
+}
+
+kvot_status codec_stream_room(codec_context *context, uint8_t **own, size_t *own_bytes, size_t bytes, uint8_t **stream,
+                              kvot_error *error) {
+    kvot_status status = KVOT_E_MEMORY;
+    if (context->lane)
+        status = lane_block(context->lane, bytes, (void **)stream, error);
+    if (status == KVOT_E_MEMORY) {
+        status = make_room(own, own_bytes, bytes, error);
+        *stream = *own;
+    }
+    return status;
+}
+
 bool codec_can_quantize(unsigned type) {
     return type == FORMAT_F32 || type == FORMAT_F16 || type == FORMAT_BF16;
 }
 
 kernel_type codec_kernel_type(unsigned type) {
     return type == FORMAT_F32 ? KERNEL_F32 : type == FORMAT_F16 ? KERNEL_F16 : KERNEL_BF16;
-}
-
-kernel_chunk codec_chunk(const format_plane *plane, uint32_t rows) {
-    uint32_t elems = plane->row_bytes / format_type_of(plane->type)->block_bytes;
-    return (kernel_chunk){.type = codec_kernel_type(plane->type),
-                          .rows = rows,
-                          .heads = plane->heads,
-                          .head_dim = elems / plane->heads,
-                          .group = plane->group,
-                          .bits = plane->bits,
-                          .keys = plane->kind == FORMAT_K,
-                          .share = 1.0f};
 }

@@ -4,6 +4,7 @@
 
 #include "../../format/format.h"
 #include "../../kernels/kernels.h"
+#include "../device/cuda.h"
 #include "../error.h"
 
 /* What a thread keeps between chunks. Zeroed to begin with. */
@@ -11,12 +12,24 @@ typedef struct codec_context {
     void *compressor, *decompressor;
     uint8_t *scratch;
     size_t scratch_bytes;
+    lane *lane; /* of a device that does what it can; else NULL */
 } codec_context;
 
 void codec_context_free(codec_context *context);
 
+/* Opens a lane of `device`, if there is a device and no lane yet. Where the device has no memory left for one, there
+ * is none, and the CPU does the work. */
+kvot_status codec_open_lane(codec_context *context, device *device, kvot_error *error);
+
 /* Makes `*buffer` hold `needed` bytes; what it held may be lost. */
 kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error *error);
+
+/* Room for `bytes` bytes of rows of plane `i` of a unit, or of a stream: pinned memory of the lane, if there is one
+ * that has some left, else `*own`, which is the caller's and grows as needed. */
+kvot_status codec_rows_room(codec_context *context, uint32_t i, uint8_t **own, size_t *own_bytes, size_t bytes,
+                            uint8_t **rows, kvot_error *error);
+kvot_status codec_stream_room(codec_context *context, uint8_t **own, size_t *own_bytes, size_t bytes, uint8_t **stream,
+                              kvot_error *error);
 
 typedef struct codec {
     format_stream_type stream_type;
@@ -35,8 +48,12 @@ const codec *codec_of(unsigned format_codec);
 /* Verbatim bytes are compressed as rows of one opaque byte. */
 extern const format_plane codec_verbatim;
 
-/* The chunk of `plane` as kernels see it. */
+/* The chunk of a quantized plane as kernels see it. */
 kernel_chunk codec_chunk(const format_plane *plane, uint32_t rows);
+
+/* An ott stream, of codes that are there already. `stream` has room for codec->bound. */
+void codec_ott_stream(const format_plane *plane, const void *rows, uint32_t n, const uint8_t *exact,
+                      const kernel_codes *codes, uint8_t *stream, size_t *stream_bytes);
 
 /* The kernels' name of an element type that can be quantized. */
 kernel_type codec_kernel_type(unsigned format_type);

@@ -20,6 +20,18 @@ static float range_share(const format_plane *plane) {
     return keys ? 0.98f : 0.99f;
 }
 
+kernel_chunk codec_chunk(const format_plane *plane, uint32_t rows) {
+    uint32_t elems = plane->row_bytes / format_type_of(plane->type)->block_bytes;
+    return (kernel_chunk){.type = codec_kernel_type(plane->type),
+                          .rows = rows,
+                          .heads = plane->heads,
+                          .head_dim = elems / plane->heads,
+                          .group = plane->group,
+                          .bits = plane->bits,
+                          .keys = plane->kind == FORMAT_K,
+                          .share = range_share(plane)};
+}
+
 static uint32_t count_exact(const format_plane *plane, uint32_t n, const uint8_t *exact) {
     uint32_t count = 0;
     for (size_t i = 0; exact && i < (size_t)n * plane->heads; i++)
@@ -42,16 +54,14 @@ static size_t bound(const format_plane *plane, uint32_t n, const uint8_t *exact)
     return ott.bytes;
 }
 
-static kvot_status encode(codec_context *context, const format_plane *plane, const void *rows, uint32_t n,
-                          const uint8_t *exact, uint8_t *stream, size_t *stream_bytes, kvot_error *error) {
-    (void)context;
-    (void)error;
-    format_ott ott;
-    format_ott_layout(&ott, plane, n, count_exact(plane, n, exact));
-    memset(stream, 0, ott.codes);
-    uint16_t *counts = (void *)stream, *row = (void *)(stream + ott.rows_at);
-    uint8_t *values = stream + ott.exact;
-    size_t head_bytes = (size_t)ott.head_dim * ott.elem_bytes;
+/* Everything of a stream but its groups and codes. */
+static void put_exact(const format_plane *plane, const void *rows, uint32_t n, const uint8_t *exact, uint8_t *stream,
+                      format_ott *ott) {
+    format_ott_layout(ott, plane, n, count_exact(plane, n, exact));
+    memset(stream, 0, ott->codes);
+    uint16_t *counts = (void *)stream, *row = (void *)(stream + ott->rows_at);
+    uint8_t *values = stream + ott->exact;
+    size_t head_bytes = (size_t)ott->head_dim * ott->elem_bytes;
     for (uint32_t h = 0; h < plane->heads; h++) {
         for (uint32_t r = 0; r < n; r++) {
             if (!exact[(size_t)r * plane->heads + h])
@@ -62,22 +72,73 @@ static kvot_status encode(codec_context *context, const format_plane *plane, con
             values += head_bytes;
         }
     }
+    memset(stream + ott->codes + n * ott->row_code_bytes, 0, ott->high - ott->codes - n * ott->row_code_bytes);
+}
+
+static kvot_status encode(codec_context *context, const format_plane *plane, const void *rows, uint32_t n,
+                          const uint8_t *exact, uint8_t *stream, size_t *stream_bytes, kvot_error *error) {
+    (void)context;
+    (void)error;
+    format_ott ott;
+    put_exact(plane, rows, n, exact, stream, &ott);
     kernel_chunk chunk = codec_chunk(plane, n);
-    chunk.share = range_share(plane);
     kernel_codes codes = codes_of(&ott, stream);
     kernels()->quantize(&chunk, rows, exact, &codes);
-    memset(stream + ott.codes + n * ott.row_code_bytes, 0, ott.high - ott.codes - n * ott.row_code_bytes);
     *stream_bytes = ott.bytes;
     return KVOT_OK;
 }
 
+void codec_ott_stream(const format_plane *plane, const void *rows, uint32_t n, const uint8_t *exact,
+                      const kernel_codes *codes, uint8_t *stream, size_t *stream_bytes) {
+    format_ott ott;
+    put_exact(plane, rows, n, exact, stream, &ott);
+    memcpy(stream + ott.scales, codes->scales, (size_t)ott.ranges * ott.elem_bytes);
+    memcpy(stream + ott.minima, codes->minima, (size_t)ott.ranges * ott.elem_bytes);
+    memcpy(stream + ott.codes, codes->codes, (size_t)n * ott.row_code_bytes);
+    if (ott.row_high_bytes > 0)
+        memcpy(stream + ott.high, codes->high, (size_t)n * ott.row_high_bytes);
+    *stream_bytes = ott.bytes;
+}
+
+/* On the context's lane. KVOT_E_MEMORY if the device has none left. */
+static kvot_status decode_on_lane(codec_context *context, const format_plane *plane, const format_ott *ott,
+                                  const uint8_t *stream, uint32_t n, void *rows, kvot_error *error) {
+    const uint16_t *counts = (const void *)stream, *row = (const void *)(stream + ott->rows_at);
+    uint32_t n_exact = 0;
+    for (uint32_t h = 0; h < plane->heads; h++)
+        n_exact += counts[h];
+    kvot_status status = make_room(&context->scratch, &context->scratch_bytes, n_exact * sizeof(cuda_row), error);
+    if (status != KVOT_OK)
+        return status;
+    cuda_row *list = (void *)context->scratch;
+    for (uint32_t h = 0, i = 0; h < plane->heads; h++)
+        for (uint32_t end = i + counts[h]; i < end; i++)
+            list[i] = (cuda_row){*row++, h};
+    lane_chunks chunks = {.rows = n, .first = n};
+    lane_plane at = {.chunk = codec_chunk(plane, n), .rows = {.host = rows}};
+    lane_codes codes = {.block = stream,
+                        .bytes = ott->bytes,
+                        .scales = ott->scales,
+                        .minima = ott->minima,
+                        .codes = ott->codes,
+                        .high = ott->high,
+                        .exact = ott->exact,
+                        .n_exact = n_exact,
+                        .list = list};
+    return lane_decode(context->lane, &chunks, &at, &codes, error);
+}
+
 static kvot_status decode(codec_context *context, const format_plane *plane, const uint8_t *stream, size_t stream_bytes,
                           uint32_t n, void *rows, kvot_error *error) {
-    (void)context;
     format_ott ott;
     const char *wrong = format_ott_read(&ott, plane, n, stream, stream_bytes);
     if (wrong)
         return fail(error, KVOT_E_DAMAGED, "%s", wrong);
+    if (context->lane) {
+        kvot_status status = decode_on_lane(context, plane, &ott, stream, n, rows, error);
+        if (status != KVOT_E_MEMORY)
+            return status;
+    }
     kernel_chunk chunk = codec_chunk(plane, n);
     kernel_codes codes = codes_of(&ott, (uint8_t *)stream);
     kernels()->dequantize(&chunk, &codes, rows);

@@ -82,16 +82,17 @@ kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t
                           kvot_error *error) {
     const format_stream *about = &reader->cache.tables.streams[stream];
     unsigned long long offset = about->offset;
-    kvot_status status = make_room(buffer, buffer_bytes, about->stored_bytes, error);
+    uint8_t *stored;
+    kvot_status status = codec_stream_room(context, buffer, buffer_bytes, about->stored_bytes, &stored, error);
     if (status == KVOT_OK)
-        status = input_read(&reader->in, about->offset, *buffer, about->stored_bytes, error);
+        status = input_read(&reader->in, about->offset, stored, about->stored_bytes, error);
     if (status != KVOT_OK)
         return status;
-    if (format_checksum(*buffer, about->stored_bytes) != about->checksum)
+    if (format_checksum(stored, about->stored_bytes) != about->checksum)
         return fail(error, KVOT_E_DAMAGED, "%s: damaged: the checksum of the stream at byte %llu is wrong",
                     reader->in.name, offset);
     kvot_error detail = {0};
-    status = codec_of(plane->codec)->decode(context, plane, *buffer, about->stored_bytes, n, rows, &detail);
+    status = codec_of(plane->codec)->decode(context, plane, stored, about->stored_bytes, n, rows, &detail);
     if (status != KVOT_OK)
         return fail(error, status, "%s: %s (stream at byte %llu)", reader->in.name, detail.text, offset);
     if (check_decoded && format_checksum(rows, about->decoded_bytes) != about->decoded_checksum)

@@ -1,0 +1,51 @@
+/* A chunk of one layer: the rows of its planes to streams, by the CPU or on a device. */
+#ifndef KVOT_UNIT_H
+#define KVOT_UNIT_H
+
+#include "codecs/codec.h"
+#include "measure.h"
+
+/* One plane's rows of a chunk, or a verbatim block, and the stream that is made of it. */
+typedef struct unit_stream {
+    uint8_t *rows; /* those to encode: in memory of this stream, or pinned memory of the lane */
+    uint8_t *bytes;
+    format_stream about; /* all but the offset */
+    measure measure;
+    uint8_t *own_rows;
+    uint8_t *sums; /* floats, [rows][heads]: magnitudes, then squares of K */
+    size_t rows_room, room, sums_room;
+} unit_stream;
+
+/* What a thread keeps between chunks. Zeroed to begin with, but for codec.lane. */
+typedef struct unit_encoder {
+    codec_context codec;
+    unit_stream *streams;
+    uint32_t n_streams;
+    uint8_t *exact; /* [rows][heads] of K: its exact rows */
+    uint8_t *plane_exact, *decoded;
+    size_t exact_room, plane_exact_room, decoded_room;
+} unit_encoder;
+
+void unit_encoder_free(unit_encoder *encoder);
+
+/* Makes room for the streams of `n` planes. */
+kvot_status unit_streams(unit_encoder *encoder, uint32_t n, kvot_error *error);
+
+/* Makes room for `bytes` bytes of rows of plane `i`: streams[i].rows. */
+kvot_status unit_rows(unit_encoder *encoder, uint32_t i, size_t bytes, kvot_error *error);
+
+/* Makes room for the exact rows of K, [rows][heads]: for a caller that knows them. */
+kvot_status unit_exact(unit_encoder *encoder, size_t n, kvot_error *error);
+
+/* Encodes `n` rows of each plane of a unit, decodes them again and measures what was lost. `start`: the first row has
+ * position 0. `fixed`: encoder->exact says which rows of K are outlier tokens; else the default rule does. */
+kvot_status unit_encode(unit_encoder *encoder, const format_plane *planes, uint32_t n_planes, uint32_t n, bool start,
+                        bool fixed, kvot_error *error);
+
+/* Encodes `n` rows of streams[0] without loss. */
+kvot_status unit_encode_lossless(unit_encoder *encoder, const format_plane *plane, uint32_t n, kvot_error *error);
+
+/* The quantized K plane among a unit's, UINT32_MAX if there is none. */
+uint32_t unit_key_plane(const format_plane *planes, uint32_t n_planes);
+
+#endif

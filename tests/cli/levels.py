@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Whole files at every level of the CPU, and on a CUDA device: the same bytes, compressed and restored.
+
+    levels.py KVOT DATA [cuda]
+
+Without `cuda`, all levels that this processor has are compared with scalar C; with it, device cuda:0 is compared with
+the CPU, on a GPU or on an interpreter of its code. Exits with 77 where there is no such device.
+"""
+import filecmp
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SETTINGS = [[], ["--bits", "2", "--group", "128"], ["--bits", "3", "--outliers", "3"], ["--bits", "8", "--group", "32"]]
+
+
+def run(kvot, arguments, level=None):
+    environment = dict(os.environ)
+    if level:
+        environment["KVOT_CPU"] = level
+    return subprocess.run([kvot, *arguments], env=environment, capture_output=True, text=True)
+
+
+def must(done):
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, done.args))}: exit code {done.returncode}: {done.stderr}")
+
+
+def compare(kvot, source, setting, ways, folder):
+    """Compresses and restores `source` in each way; returns how many files were compared with those of the first."""
+    first = None
+    for name, options, level in ways:
+        made = [folder / f"{name}.kvot", folder / f"{name}.bin"]
+        must(run(kvot, ["compress", "-q", "-f", *options, *setting, source, "-o", made[0]], level))
+        must(run(kvot, ["restore", "-q", "-f", *options, made[0], "-o", made[1]], level))
+        for mine, other in zip(made, first or made):
+            if not filecmp.cmp(mine, other, shallow=False):
+                sys.exit(f"{source} {' '.join(setting)}: {mine.name} is not {other.name}")
+        first = first or made
+    return 2 * (len(ways) - 1)
+
+
+def main():
+    kvot, data = sys.argv[1], pathlib.Path(sys.argv[2])
+    files = sorted(data.glob("*.bin"))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        if sys.argv[3:] == ["cuda"]:
+            probe = run(kvot, ["compress", "-q", "--device", "cuda:0", files[0], "-o", folder / "probe.kvot"])
+            if probe.returncode == 4 and ("no CUDA" in probe.stderr):
+                print(f"skipped: {probe.stderr.strip()}")
+                sys.exit(77)
+            must(probe)
+            ways = [("cpu", ["--device", "cpu"], None), ("cuda", ["--device", "cuda:0"], None)]
+        else:
+            levels = ["scalar"]
+            for level in ["neon", "avx2", "avx512"]:
+                done = run(kvot, ["compress", "-q", "-f", files[0], "-o", folder / "probe.kvot"], level)
+                if done.returncode == 0:
+                    levels.append(level)
+                elif done.returncode != 4:
+                    must(done)
+            ways = [(level, [], level) for level in levels]
+        compared = sum(compare(kvot, source, setting, ways, folder) for source in files for setting in SETTINGS)
+    print(f"{', '.join(name for name, _, _ in ways)}: {compared} files compared, all the same")
+
+
+main()
