@@ -7,7 +7,6 @@
  * neighbouring heads, so that the caches put them together. Bound by latency, not by bandwidth. */
 #include "device.cuh"
 
-constexpr uint32_t INFINITE = 0x7f800000u;
 constexpr int LANE_ROWS = KERNEL_MAX_ROWS / 32;
 
 /* The `rank`-th smallest of all lanes' numbers. */

@@ -6,6 +6,8 @@
 #include "../levels.h"
 #include "launch.h"
 
+constexpr uint32_t INFINITE = 0x7f800000u; /* bits */
+
 template <int TYPE> struct storage { using element = uint16_t; };
 template <> struct storage<KERNEL_F32> { using element = float; };
 template <int TYPE> using element_of = typename storage<TYPE>::element;
@@ -40,6 +42,10 @@ template <int TYPE> struct piece {
     static constexpr int WORDS = TYPE == KERNEL_F32 ? 8 : 4;
     uint32_t words[WORDS];
 
+    __device__ void clear() {
+        for (int i = 0; i < WORDS; i++)
+            words[i] = 0;
+    }
     __device__ void load(const void *from) {
         for (int i = 0; i < WORDS / 4; i++) {
             uint4 four = ((const uint4 *)from)[i];

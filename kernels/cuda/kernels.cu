@@ -12,9 +12,13 @@
     }
 
 #define FOR_BITS(name, type, bits)                                                                                     \
-    KERNEL(quantize_keys_packed_##name##_##bits, 512, 1, (quantize_keys_packed<type, bits>))                           \
+    KERNEL(quantize_keys_packed_##name##_##bits, 512, 1, (quantize_keys_packed<type, bits, ONE_PASS>))                 \
+    KERNEL(measure_keys_##name##_##bits, 512, 1, (quantize_keys_packed<type, bits, FIRST_PASS>))                       \
+    KERNEL(settle_keys_##name##_##bits, 512, 1, (quantize_keys_packed<type, bits, SECOND_PASS>))                       \
+    KERNEL(measure_values_##name##_##bits, CUDA_THREADS, 2, (quantize_values_packed<type, bits, true>))                \
+    KERNEL(settle_values_##name##_##bits, CUDA_THREADS, 4, (blank_values<type, bits>))                                 \
     KERNEL(quantize_keys_strided_##name##_##bits, CUDA_THREADS, 2, (quantize_keys_strided<type, bits>))                \
-    KERNEL(quantize_values_packed_##name##_##bits, CUDA_THREADS, 2, (quantize_values_packed<type, bits>))              \
+    KERNEL(quantize_values_packed_##name##_##bits, CUDA_THREADS, 2, (quantize_values_packed<type, bits, false>))       \
     KERNEL(quantize_values_strided_##name##_##bits, CUDA_THREADS, 2, (quantize_values_strided<type, bits>))            \
     KERNEL(dequantize_keys_packed_##name##_##bits, CUDA_THREADS, 3, (dequantize_packed<type, bits, true>))             \
     KERNEL(dequantize_values_packed_##name##_##bits, CUDA_THREADS, 3, (dequantize_packed<type, bits, false>))          \

@@ -19,6 +19,10 @@ static const char *const families[CUDA_FAMILIES] = {
     [CUDA_QUANTIZE_KEYS_STRIDED] = "quantize_keys_strided",
     [CUDA_QUANTIZE_VALUES_PACKED] = "quantize_values_packed",
     [CUDA_QUANTIZE_VALUES_STRIDED] = "quantize_values_strided",
+    [CUDA_MEASURE_KEYS] = "measure_keys",
+    [CUDA_SETTLE_KEYS] = "settle_keys",
+    [CUDA_MEASURE_VALUES] = "measure_values",
+    [CUDA_SETTLE_VALUES] = "settle_values",
     [CUDA_DEQUANTIZE_KEYS_PACKED] = "dequantize_keys_packed",
     [CUDA_DEQUANTIZE_VALUES_PACKED] = "dequantize_values_packed",
     [CUDA_DEQUANTIZE_STRIDED] = "dequantize_strided",
@@ -142,6 +146,32 @@ static cuda_launch quantize_values(const cuda_plane *plane) {
 
 cuda_launch cuda_quantize(const cuda_plane *plane) {
     return plane->keys ? quantize_keys(plane) : quantize_values(plane);
+}
+
+/* True if the lanes that hold a row of a head are a power of two, and in one warp: then rows can be measured where they
+ * are quantized. */
+static bool can_measure(const cuda_plane *plane) {
+    uint32_t lanes = plane->keys ? plane->head_dim / CUDA_PIECE
+                                 : ceil_div(plane->head_dim, plane->group) * (plane->group / CUDA_PIECE);
+    return is_packed(plane) && lanes >= 2 && lanes <= 32 && 32 % lanes == 0;
+}
+
+cuda_launch cuda_measure(const cuda_plane *plane) {
+    if (!can_measure(plane))
+        return cuda_magnitudes(plane);
+    cuda_launch launch = cuda_quantize(plane);
+    launch.kernel = kernel_of(plane->keys ? CUDA_MEASURE_KEYS : CUDA_MEASURE_VALUES, plane, true);
+    return launch;
+}
+
+cuda_launch cuda_settle(const cuda_plane *plane) {
+    cuda_launch launch = cuda_quantize(plane);
+    if (!can_measure(plane))
+        return launch;
+    launch.kernel = kernel_of(plane->keys ? CUDA_SETTLE_KEYS : CUDA_SETTLE_VALUES, plane, true);
+    if (!plane->keys)
+        launch.blocks = ceil_div((uint64_t)plane->rows * plane->heads, CUDA_THREADS);
+    return launch;
 }
 
 cuda_launch cuda_dequantize(const cuda_plane *plane) {

@@ -60,6 +60,10 @@ typedef enum cuda_family {
     CUDA_QUANTIZE_KEYS_STRIDED,
     CUDA_QUANTIZE_VALUES_PACKED,
     CUDA_QUANTIZE_VALUES_STRIDED,
+    CUDA_MEASURE_KEYS, /* packed too */
+    CUDA_SETTLE_KEYS,
+    CUDA_MEASURE_VALUES,
+    CUDA_SETTLE_VALUES,
     CUDA_DEQUANTIZE_KEYS_PACKED,
     CUDA_DEQUANTIZE_VALUES_PACKED,
     CUDA_DEQUANTIZE_STRIDED,
@@ -98,6 +102,12 @@ bool cuda_kernel_name(uint32_t kernel, char name[64]);
 cuda_launch cuda_magnitudes(const cuda_plane *plane);
 cuda_launch cuda_choose(const cuda_sizes *sizes);
 cuda_launch cuda_quantize(const cuda_plane *plane);
+
+/* Magnitudes and codes with one read of the rows, where that can be: cuda_measure, then cuda_choose, which says what is
+ * exact, then cuda_settle. Else the same as cuda_magnitudes and cuda_quantize. Between the two, codes, scales and
+ * minima mean nothing. */
+cuda_launch cuda_measure(const cuda_plane *plane);
+cuda_launch cuda_settle(const cuda_plane *plane);
 cuda_launch cuda_dequantize(const cuda_plane *plane);
 cuda_launch cuda_gather(const cuda_exact *exact);
 cuda_launch cuda_scatter(const cuda_exact *exact);

@@ -1,5 +1,9 @@
 /* K: group ranges over rows, codes. */
-#include "device.cuh"
+#include "measure.cuh"
+
+/* Exact rows depend on the magnitudes of a whole chunk, but there are few. So the first of two passes measures rows and
+ * quantizes them as if none were exact, and the second does again what exact rows are part of. */
+enum key_pass { ONE_PASS, FIRST_PASS, SECOND_PASS };
 
 /* One block: a group of rows and 256 channels, one warp for every 8 of the rows. A lane takes 8 neighbouring channels
  * of its warp's rows and keeps them in registers between finding the range and making the codes, so K is read once.
@@ -12,7 +16,7 @@
  * an H100 issues in the time the bytes take. All loads of a thread are under way at once (128 bytes, f32 256), but a
  * block computes only when its last row is there; with 3 or more blocks on a multiprocessor the others load meanwhile.
  * It should reach 0.85 of peak bandwidth. */
-template <int TYPE, int BITS> __device__ void quantize_keys_packed(const cuda_plane &p) {
+template <int TYPE, int BITS, key_pass PASS> __device__ void quantize_keys_packed(const cuda_plane &p) {
     extern __shared__ float2 slots[]; /* [warps][CUDA_KEY_SLOTS] */
     uint32_t channels = p.heads * p.head_dim, tiles = (channels + 255) / 256;
     uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -20,20 +24,30 @@ template <int TYPE, int BITS> __device__ void quantize_keys_packed(const cuda_pl
     row_block block = locate(p, blockIdx.x / tiles, p.group);
     size_t group = block.groups + block.in_chunk / p.group;
     uint32_t head = channel / p.head_dim;
+    uint32_t before = warp * CUDA_THREAD_ROWS, first = block.first + before;
+    uint32_t rows = channel < channels && before < block.rows ? min(block.rows - before, CUDA_THREAD_ROWS) : 0;
     const element_of<TYPE> *from = (const element_of<TYPE> *)p.elements + head * p.head_stride + channel % p.head_dim;
-    const uint8_t *exact = (const uint8_t *)p.exact + head;
+    uint32_t quantized = (1u << rows) - 1; /* a bit for each of the thread's rows */
+    if constexpr (PASS != FIRST_PASS) {
+#pragma unroll
+        for (int i = 0; i < CUDA_THREAD_ROWS; i++)
+            if (i < rows && ((const uint8_t *)p.exact)[(size_t)(first + i) * p.heads + head] != 0)
+                quantized &= ~(1u << i);
+    }
+    if (PASS == SECOND_PASS && !__syncthreads_or(quantized != (1u << rows) - 1))
+        return;
 
     piece<TYPE> pieces[CUDA_THREAD_ROWS];
-    uint32_t there = 0, quantized = 0; /* a bit for each of the thread's rows */
 #pragma unroll
     for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
-        uint32_t r = warp * CUDA_THREAD_ROWS + i;
-        if (channel >= channels || r >= block.rows)
-            continue;
-        there |= 1u << i;
-        pieces[i].load(from + (block.first + r) * p.token_stride);
-        quantized |= (uint32_t)(exact[(size_t)(block.first + r) * p.heads] == 0) << i;
+        if (i < rows)
+            pieces[i].load(from + (first + i) * p.token_stride);
+        else if (PASS == FIRST_PASS)
+            pieces[i].clear();
     }
+    if constexpr (PASS == FIRST_PASS) /* in the warp's slots, which are used after this */
+        measure_pieces<TYPE, true>(p, pieces, *(measure_stage<TYPE> *)(slots + warp * CUDA_KEY_SLOTS),
+                                   p.head_dim / CUDA_PIECE, first, rows, head);
 #pragma unroll
     for (int k = 0; k < CUDA_PIECE; k++) {
         float low = __int_as_float(0x7f800000), high = -low;
@@ -73,8 +87,8 @@ template <int TYPE, int BITS> __device__ void quantize_keys_packed(const cuda_pl
     }
 #pragma unroll
     for (int i = 0; i < CUDA_THREAD_ROWS; i++)
-        if (there >> i & 1u)
-            store_codes<BITS>(p, block.first + warp * CUDA_THREAD_ROWS + i, channel, codes[i]);
+        if (i < rows)
+            store_codes<BITS>(p, first + i, channel, codes[i]);
 }
 
 /* Any strides and head sizes. One block: a group of rows and 64 channels, staged in shared memory, read along whichever

@@ -1,5 +1,5 @@
 /* V: group ranges over channels, codes. */
-#include "device.cuh"
+#include "measure.cuh"
 
 /* A thread takes a piece of 8 channels in each of 8 rows; a group's pieces are neighbouring lanes of a warp, which find
  * its range by shuffles. A head's last group may be shorter: the lanes that it lacks stay idle.
@@ -8,7 +8,7 @@
  * out and in. f16, 4 bits, groups of 64: 2.56. A warp reads 512 neighbouring bytes (1024 of f32) and writes 64 to 256
  * of codes: whole sectors. No shared memory. About 11 instructions an element, two thirds of what an H100 issues in the
  * time the bytes take. 128 bytes a thread (f32: 256) are under way at once: 0.85 of peak bandwidth. */
-template <int TYPE, int BITS> __device__ void quantize_values_packed(const cuda_plane &p) {
+template <int TYPE, int BITS, bool MEASURE> __device__ void quantize_values_packed(const cuda_plane &p) {
     uint32_t lanes = p.group / CUDA_PIECE;
     uint32_t head_groups = (p.head_dim + p.group - 1) / p.group, head_pieces = head_groups * lanes;
     uint32_t row_pieces = p.heads * head_pieces;
@@ -17,18 +17,24 @@ template <int TYPE, int BITS> __device__ void quantize_values_packed(const cuda_
     uint64_t first = (before / row_pieces + at / row_pieces) * CUDA_THREAD_ROWS;
     at %= row_pieces;
     uint32_t head = at / head_pieces, group = at % head_pieces / lanes, c = at % head_pieces * CUDA_PIECE;
+    uint32_t rows = first < p.rows ? (uint32_t)min(p.rows - first, (uint64_t)CUDA_THREAD_ROWS) : 0;
     bool inside = c < p.head_dim;
     const element_of<TYPE> *from = (const element_of<TYPE> *)p.elements + head * p.head_stride + c;
-    const uint8_t *exact = (const uint8_t *)p.exact + head;
 
     piece<TYPE> pieces[CUDA_THREAD_ROWS];
-    uint32_t quantized = 0; /* a bit for each row */
+    uint32_t quantized = inside ? (1u << rows) - 1 : 0; /* a bit for each row */
 #pragma unroll
     for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
-        if (!inside || first + i >= p.rows)
-            continue;
-        pieces[i].load(from + (int64_t)(first + i) * p.token_stride);
-        quantized |= (uint32_t)(exact[(first + i) * p.heads] == 0) << i;
+        if (inside && i < rows)
+            pieces[i].load(from + (int64_t)(first + i) * p.token_stride);
+        else if (MEASURE)
+            pieces[i].clear();
+        if (!MEASURE && inside && i < rows && ((const uint8_t *)p.exact)[(first + i) * p.heads + head] != 0)
+            quantized &= ~(1u << i);
+    }
+    if constexpr (MEASURE) {
+        __shared__ measure_stage<TYPE> stages[CUDA_THREADS / 32];
+        measure_pieces<TYPE, false>(p, pieces, stages[threadIdx.x / 32], head_pieces, (uint32_t)first, rows, head);
     }
 #pragma unroll
     for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
@@ -55,6 +61,21 @@ template <int TYPE, int BITS> __device__ void quantize_values_packed(const cuda_
                 put_code<BITS>(codes, k, code_of<BITS>(range, pieces[i].get(k)));
         store_codes<BITS>(p, first + i, head * p.head_dim + c, codes);
     }
+}
+
+/* After values were measured and quantized in one: makes exact rows what they are if they take no part. A thread for
+ * each row of a head; few have anything to do, so this costs reading the flags. */
+template <int TYPE, int BITS> __device__ void blank_values(const cuda_plane &p) {
+    uint64_t i = (uint64_t)blockIdx.x * CUDA_THREADS + threadIdx.x;
+    if (i >= (uint64_t)p.rows * p.heads || ((const uint8_t *)p.exact)[i] == 0)
+        return;
+    uint32_t head_groups = (p.head_dim + p.group - 1) / p.group, head = (uint32_t)(i % p.heads);
+    for (uint32_t g = 0; g < head_groups; g++) {
+        ((element_of<TYPE> *)p.scales)[i * head_groups + g] = from_float<TYPE>(0.0f);
+        ((element_of<TYPE> *)p.minima)[i * head_groups + g] = from_float<TYPE>(0.0f);
+    }
+    for (uint32_t c = 0; c < p.head_dim; c += CUDA_PIECE)
+        store_codes<BITS>(p, i / p.heads, head * p.head_dim + c, packed_codes{0, 0});
 }
 
 /* Any strides and head sizes. One block: 32 rows (f32: 16) and 128 channels, with what their first and last group have

@@ -119,7 +119,7 @@ static kvot_status run(encoding *encoding, const uint8_t *given, kvot_error *err
             status = lane_upload(lane, &lane->on_device[p].rows, work->plane->rows.host,
                                  lane_row_bytes(&work->plane->chunk) * work->of.rows, error);
         if (status == KVOT_OK)
-            status = lane_launch(lane, cuda_magnitudes(&work->of), &work->of, error);
+            status = lane_launch(lane, cuda_measure(&work->of), &work->of, error);
     }
     bool both = keys->plane && values->plane && keys->of.heads == values->of.heads;
     if (status == KVOT_OK && keys->plane)
@@ -130,7 +130,7 @@ static kvot_status run(encoding *encoding, const uint8_t *given, kvot_error *err
         work *work = &encoding->planes[p];
         if (!work->plane)
             continue;
-        status = lane_launch(lane, cuda_quantize(&work->of), &work->of, error);
+        status = lane_launch(lane, cuda_settle(&work->of), &work->of, error);
         if (status == KVOT_OK)
             status =
                 lane_download(lane, host_of(&lane->pinned[p].block), &lane->on_device[p].block, work->bytes, error);

@@ -41,11 +41,21 @@ static uint64_t buffer(bench *bench, const void *contents, size_t bytes) {
     return of->whole + GUARD;
 }
 
-/* That the buffer at `address` holds `expected` and its guards are as they were. */
-static bool holds(bench *bench, const char *kernel, const char *part, uint64_t address, const void *expected) {
+static const guarded *buffer_at(const bench *bench, uint64_t address) {
     const guarded *of = bench->buffers;
     while (of->whole != address - GUARD)
         of++;
+    return of;
+}
+
+/* Makes a buffer's contents FILL again. */
+static void fill(bench *bench, uint64_t address) {
+    ok(bench, bench->driver->MemsetD8Async(address, FILL, buffer_at(bench, address)->bytes, bench->lane->stream));
+}
+
+/* That the buffer at `address` holds `expected` and its guards are as they were. */
+static bool holds(bench *bench, const char *kernel, const char *part, uint64_t address, const void *expected) {
+    const guarded *of = buffer_at(bench, address);
     uint8_t *host = malloc(of->bytes + 2 * GUARD);
     bool same =
         ok(bench, bench->driver->MemcpyDtoHAsync(host, of->whole, of->bytes + 2 * GUARD, bench->lane->stream)) &&
@@ -81,6 +91,13 @@ static uint8_t *laid_out(const cuda_plane *plane, size_t base, size_t bytes, siz
     return memory;
 }
 
+static void check_codes(bench *bench, const char *kernel, const sample *s, const cuda_plane *plane) {
+    holds(bench, kernel, "scales", plane->scales, s->codes.scales);
+    holds(bench, kernel, "minima", plane->minima, s->codes.minima);
+    holds(bench, kernel, "codes", plane->codes, s->codes.codes);
+    holds(bench, kernel, "high", plane->high, s->codes.high);
+}
+
 static void check_plane(bench *bench, sample *s, layout layout) {
     const kernel_chunk *chunk = &s->chunk;
     size_t base, heads = (size_t)chunk->rows * chunk->heads, bytes;
@@ -102,10 +119,18 @@ static void check_plane(bench *bench, sample *s, layout layout) {
     plane.codes = buffer(bench, NULL, s->code_bytes);
     plane.high = buffer(bench, NULL, s->high_bytes);
     launch(bench, cuda_quantize(&plane), &plane);
-    holds(bench, "quantize", "scales", plane.scales, s->codes.scales);
-    holds(bench, "quantize", "minima", plane.minima, s->codes.minima);
-    holds(bench, "quantize", "codes", plane.codes, s->codes.codes);
-    holds(bench, "quantize", "high", plane.high, s->codes.high);
+    check_codes(bench, "quantize", s, &plane);
+
+    /* Once more, in two steps that share one read of the rows. */
+    fill(bench, plane.sums);
+    fill(bench, plane.squares);
+    fill(bench, plane.codes);
+    launch(bench, cuda_measure(&plane), &plane);
+    holds(bench, "measure", "sums", plane.sums, s->sums);
+    if (chunk->keys)
+        holds(bench, "measure", "squares", plane.squares, s->squares);
+    launch(bench, cuda_settle(&plane), &plane);
+    check_codes(bench, "settle", s, &plane);
     holds(bench, "quantize", "input", input, elements);
     free(elements);
 
@@ -191,9 +216,10 @@ typedef struct shape {
 
 void check_kernels(device *device) {
     /* Token counts round groups and chunks, head sizes that are and are not cut into pieces of 8. */
-    static const shape shapes[] = {{1, 1, 1, 128},   {300, 44, 2, 64}, {33, 33, 3, 80},  {70, 5, 2, 33},
-                                   {130, 130, 1, 5}, {64, 64, 2, 264}, {263, 7, 1, 100}, {40, 40, 9, 1},
-                                   {31, 3, 2, 136},  {290, 256, 1, 40}};
+    static const shape shapes[] = {{1, 1, 1, 128},   {300, 44, 2, 64},  {33, 33, 3, 80},   {70, 5, 2, 33},
+                                   {130, 130, 1, 5}, {64, 64, 2, 264},  {263, 7, 1, 100},  {40, 40, 9, 1},
+                                   {31, 3, 2, 136},  {290, 256, 1, 40}, {140, 12, 3, 128}, {45, 45, 5, 32},
+                                   {33, 1, 1, 256},  {9, 9, 20, 16}};
     static const uint32_t bits[] = {2, 3, 4, 8}, groups[] = {32, 64, 128};
     static const float shares[] = {1.0f, 0.85f, 0.95f};
     enum { SHAPES = sizeof shapes / sizeof *shapes };

@@ -40,6 +40,10 @@ static float random_element(kernel_type type, unsigned kind, float constant) {
         return random_below(2) ? -0.0f : 0.0f;
     case 4:
         return random_below(8) ? random_float() : -0.0f;
+    case 6: /* a few steps of the smallest denormal, to round a minimum to -0 */
+        return (float)((int)random_below(12) - 1) * (type == KERNEL_F16    ? 0x1p-24f
+                                                     : type == KERNEL_BF16 ? 0x1p-133f
+                                                                           : 0x1p-149f);
     case 5: /* the largest, to saturate when decoded */
         return (random_below(2) ? 1.0f : -1.0f) * (type == KERNEL_F16 ? largest : 0x1.fcp125f);
     default:
@@ -81,7 +85,7 @@ sample sample_make(kernel_chunk chunk, uint32_t first, bool start, uint32_t seed
         if (i < chunk.heads || random_below(8) == 0)
             head_kind = random_below(10);
         unsigned kind = random_below(3) ? (unsigned)(seed + head) % 10 : head_kind;
-        float constant = random_float(), small = random_below(12) == 0 ? 0.01f : 1.0f;
+        float constant = random_float(), small = kind != 6 && random_below(12) == 0 ? 0.01f : 1.0f;
         for (uint32_t c = 0; c < chunk.head_dim; c++)
             store_element(chunk.type, s.rows, i * chunk.head_dim + c,
                           random_element(chunk.type, kind, constant) * small);
