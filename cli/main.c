@@ -13,7 +13,8 @@ static void help(void) {
     for (const cli_command *const *command = commands; *command; command++)
         printf("  %-10s %s\n", (*command)->name, (*command)->summary);
     puts("\nkvot COMMAND --help tells more. - is standard input or output.\n"
-         "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not a file that is known, or a damaged one.");
+         "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not a file that is known, or a damaged one,\n"
+         "4 the device asked for is not there, or failed.");
 }
 
 static int run(int argc, char **argv) {

@@ -55,6 +55,11 @@ template <int TYPE> struct piece {
             words[4 * i + 3] = four.w;
         }
     }
+    /* Makes the compiler convert elements again instead of keeping them as f32, which takes twice the registers. */
+    __device__ void forget() {
+        for (int i = 0; i < WORDS; i++)
+            asm volatile("" : "+r"(words[i]));
+    }
     __device__ void store(void *to) const {
         for (int i = 0; i < WORDS / 4; i++)
             ((uint4 *)to)[i] = make_uint4(words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]);

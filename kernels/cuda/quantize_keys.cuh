@@ -76,19 +76,24 @@ template <int TYPE, int BITS, key_pass PASS> __device__ void quantize_keys_packe
     __syncthreads();
     if (channel >= channels)
         return;
-    packed_codes codes[CUDA_THREAD_ROWS] = {};
-#pragma unroll
-    for (int k = 0; k < CUDA_PIECE; k++) {
-        float2 numbers = slots[k * 36 + lane];
-#pragma unroll
-        for (int i = 0; i < CUDA_THREAD_ROWS; i++)
-            if (quantized >> i & 1u)
-                put_code<BITS>(codes[i], k, code_of<BITS>(range{numbers.x, numbers.y}, pieces[i].get(k)));
-    }
+    range ranges[CUDA_PIECE];
 #pragma unroll
     for (int i = 0; i < CUDA_THREAD_ROWS; i++)
-        if (i < rows)
-            store_codes<BITS>(p, first + i, channel, codes[i]);
+        pieces[i].forget();
+#pragma unroll
+    for (int k = 0; k < CUDA_PIECE; k++)
+        ranges[k] = range{slots[k * 36 + lane].x, slots[k * 36 + lane].y};
+#pragma unroll
+    for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+        if (i >= rows)
+            break;
+        packed_codes codes = {0, 0};
+#pragma unroll
+        for (int k = 0; k < CUDA_PIECE; k++)
+            if (quantized >> i & 1u)
+                put_code<BITS>(codes, k, code_of<BITS>(ranges[k], pieces[i].get(k)));
+        store_codes<BITS>(p, first + i, channel, codes);
+    }
 }
 
 /* Any strides and head sizes. One block: a group of rows and 64 channels, staged in shared memory, read along whichever

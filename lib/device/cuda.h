@@ -40,8 +40,8 @@ typedef struct lane_rows {
 /* Planes of one row set, and one layer: K and V, or one of them. */
 enum { LANE_K, LANE_V, LANE_PLANES };
 
-/* Which rows: those of whole chunks one after the other. The first chunk has `first` of the `rows`, the others
- * KERNEL_MAX_ROWS, the last what is left. */
+/* Which rows: those of whole chunks one after the other. The first chunk has `first` of the `rows`, 1 to
+ * KERNEL_MAX_ROWS; the others have KERNEL_MAX_ROWS, the last what is left. */
 typedef struct lane_chunks {
     uint32_t rows, first;
     bool start; /* the first chunk holds position 0 */
