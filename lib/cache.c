@@ -95,8 +95,7 @@ static bool link_segments(cache *cache) {
     return true;
 }
 
-/* Chunk (of all chunks) that holds `row` of a row set. */
-static uint32_t find_chunk(const cache *cache, uint32_t rowset, uint32_t row) {
+uint32_t cache_find_chunk(const cache *cache, uint32_t rowset, uint32_t row) {
     uint32_t low = cache->first_chunk[rowset], high = cache->first_chunk[rowset + 1] - 1;
     while (low < high) {
         uint32_t middle = low + (high - low + 1) / 2;
@@ -118,7 +117,7 @@ static bool visit_pieces(cache *cache, piece_visitor *visit) {
         uint32_t cell = 0;
         for (uint32_t r = 0; r < view->n_runs; r++, run++) {
             for (uint32_t row = run->first, end = run->first + run->count; row < end;) {
-                uint32_t c = find_chunk(cache, view->rowset, row);
+                uint32_t c = cache_find_chunk(cache, view->rowset, row);
                 const cache_chunk *chunk = &cache->chunks[c];
                 uint32_t rows = chunk->first_row + chunk->rows < end ? chunk->first_row + chunk->rows - row : end - row;
                 if (!visit(cache, c, (cache_piece){row - chunk->first_row, rows, v, cell}))

@@ -77,6 +77,9 @@ kvot_status cache_link_source(cache *cache, const char *name, kvot_error *error)
 kvot_status cache_link_rows(cache *cache, const char *name, kvot_error *error);
 void cache_free(cache *cache);
 
+/* Chunk (of all chunks) that holds `row` of a row set. */
+uint32_t cache_find_chunk(const cache *cache, uint32_t rowset, uint32_t row);
+
 cache_job cache_locate(const cache *cache, uint64_t job);
 uint32_t cache_stream(const cache *cache, uint32_t plane, const cache_chunk *chunk);
 uint32_t cache_verbatim_bytes(const cache *cache, uint32_t block);

@@ -5,19 +5,20 @@
 #include "model.h"
 #include "outliers.h"
 #include "rows.h"
+#include "source.h"
 #include "unit.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct compress_context {
     const cache *cache;
-    const input *in;
+    const source *source;
     const fixed_outliers *fixed; /* NULL: the chunk's own rule */
     writer *writer;
     measure *measures; /* of each plane */
     run_progress *progress;
-    device *device; /* or NULL */
 } compress_context;
 
 kvot_compress_options kvot_compress_defaults(void) {
@@ -60,7 +61,7 @@ static kvot_status encode_verbatim(const compress_context *compress, unit_encode
     if (status == KVOT_OK)
         status = unit_rows(encoder, 0, n, error);
     if (status == KVOT_OK)
-        status = cache_gather_verbatim(compress->cache, block, compress->in, encoder->streams[0].rows, error);
+        status = cache_gather_verbatim(compress->cache, block, compress->source->in, encoder->streams[0].rows, error);
     return status == KVOT_OK ? unit_encode_lossless(encoder, &codec_verbatim, n, error) : status;
 }
 
@@ -72,8 +73,8 @@ static kvot_status encode_unit(const compress_context *compress, unit_encoder *e
     for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++) {
         status = unit_rows(encoder, i, (size_t)n * planes[i].row_bytes, error);
         if (status == KVOT_OK)
-            status = cache_gather(compress->cache, job.unit->first_plane + i, job.chunk, compress->in,
-                                  encoder->streams[i].rows, error);
+            status = source_rows(compress->source, compress->cache, &encoder->codec, job.unit->first_plane + i,
+                                 job.chunk, encoder->streams[i].rows, &encoder->streams[i].at, error);
     }
     bool fixed = compress->fixed && key != UINT32_MAX;
     if (status == KVOT_OK && fixed && (status = unit_exact(encoder, (size_t)n * planes[key].heads, error)) == KVOT_OK)
@@ -87,7 +88,7 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     const compress_context *compress = context;
     unit_encoder *encoder = memory;
     cache_job job = cache_locate(compress->cache, number);
-    kvot_status status = codec_open_lane(&encoder->codec, compress->device, error);
+    kvot_status status = codec_open_lane(&encoder->codec, compress->source->device, compress->source->stream, error);
     if (status != KVOT_OK)
         return status;
     return job.verbatim ? encode_verbatim(compress, encoder, job.block, error)
@@ -122,7 +123,7 @@ static void drop(void *memory) {
 static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kvot_error *error) {
     const cache *cache = compress->cache;
     pool_jobs jobs = {.count = cache->n_jobs,
-                      .threads = run_threads(compress->progress->run, compress->device),
+                      .threads = run_threads(compress->progress->run, compress->source->device),
                       .slot_bytes = sizeof(unit_encoder),
                       .context = compress,
                       .work = work,
@@ -143,38 +144,34 @@ static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kv
     return status;
 }
 
-static kvot_status compress_input(const input *in, const char *output_path, const kvot_compress_options *options,
-                                  const kvot_run *run, device *device, kvot_sizes *sizes, kvot_error *error) {
-    plan plan = {0};
+/* Compresses what `plan` describes. `mode`: permissions of a new output. */
+static kvot_status compress_plan(plan *plan, const source *source, unsigned mode, const char *output_path,
+                                 const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
+                                 kvot_error *error) {
     cache cache = {0};
     fixed_outliers fixed = {0};
     writer writer = {0};
     output out = {.fd = -1, .stream = -1};
     measure *measures = NULL;
-    if (reader_probe(in))
-        return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
-    kvot_status status = engine_read(in, &plan, error);
-    if (status == KVOT_OK && options->model_path)
-        status = model_apply(&plan, in, options->model_path, run, error);
+    const input nothing = {.fd = -1, .name = "arrays"}; /* no position occurs twice, so nothing is read */
+    set_codecs(plan, options);
+    kvot_status status = rows_to_cache(plan, source->in ? source->in : &nothing, &cache, error);
     if (status != KVOT_OK)
         goto end;
-    set_codecs(&plan, options);
-    if ((status = rows_to_cache(&plan, in, &cache, error)) != KVOT_OK)
-        goto end;
-    plan_free(&plan);
+    plan_free(plan);
     bool fix = options->codec == KVOT_OTT && options->outliers >= 0;
     run_progress progress = run_progress_start(run, &cache, fix && options->outliers > 0 ? 2 : 1);
-    if ((status = output_open(&out, output_path, in->mode, run, false, error)) != KVOT_OK)
+    if ((status = output_open(&out, output_path, mode, run, false, error)) != KVOT_OK)
         goto end;
-    if (fix &&
-        (status = fixed_outliers_find(&fixed, (uint32_t)options->outliers, &cache, in, &progress, error)) != KVOT_OK)
+    if (fix && (status = fixed_outliers_find(&fixed, (uint32_t)options->outliers, &cache, source, &progress, error)) !=
+                   KVOT_OK)
         goto end;
     measures = calloc((size_t)cache.tables.index->n_planes + 1, sizeof *measures);
     if (!measures) {
         status = fail_memory(error);
         goto end;
     }
-    compress_context compress = {&cache, in, fix ? &fixed : NULL, &writer, measures, &progress, device};
+    compress_context compress = {&cache, source, fix ? &fixed : NULL, &writer, measures, &progress};
     if ((status = writer_open(&writer, &out, error)) == KVOT_OK &&
         (status = write_cache(&compress, sizes, error)) == KVOT_OK)
         status = output_commit(&out, error);
@@ -184,7 +181,82 @@ end:
     output_close(&out);
     fixed_outliers_free(&fixed);
     cache_free(&cache);
+    return status;
+}
+
+static kvot_status compress_input(const input *in, const char *output_path, const kvot_compress_options *options,
+                                  const kvot_run *run, device *device, kvot_sizes *sizes, kvot_error *error) {
+    plan plan = {0};
+    if (reader_probe(in))
+        return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
+    kvot_status status = engine_read(in, &plan, error);
+    if (status == KVOT_OK && options->model_path)
+        status = model_apply(&plan, in, options->model_path, run, error);
+    if (status == KVOT_OK)
+        status = compress_plan(&plan, &(source){.in = in, .device = device}, in->mode, output_path, options, run, sizes,
+                               error);
     plan_free(&plan);
+    return status;
+}
+
+/* The plan of arrays: K and V of each layer, one after the other. */
+static kvot_status plan_arrays(plan *plan, const kvot_array *arrays, size_t n_layers, uint32_t position,
+                               kvot_error *error) {
+    uint32_t rowset, tokens = n_layers > 0 ? arrays[0].tokens : 0;
+    plan_cell *cells;
+    if (n_layers == 0 || n_layers > UINT16_MAX)
+        return fail(error, KVOT_E_ARGUMENT, "there must be 1 to %d layers", UINT16_MAX);
+    strcpy(plan->about.engine, "arrays");
+    snprintf(plan->about.variant, sizeof plan->about.variant, "arrays of %zu layers", n_layers);
+    kvot_status status = plan_add_rowset(plan, &rowset, error);
+    for (size_t i = 0; i < 2 * n_layers && status == KVOT_OK; i++) {
+        char what[40];
+        snprintf(what, sizeof what, "layer %zu, %c", i / 2, "KV"[i % 2]);
+        if ((status = array_check(&arrays[i], what, error)) != KVOT_OK)
+            break;
+        if (arrays[i].tokens != tokens || tokens > INT32_MAX - position || position > INT32_MAX)
+            return fail(error, KVOT_E_ARGUMENT, "%s: not as many tokens as others, or too many", what);
+        format_plane plane = {.rowset = rowset,
+                              .layer = (uint32_t)(i / 2),
+                              .kind = i % 2 ? FORMAT_V : FORMAT_K,
+                              .type = (uint8_t)array_type(&arrays[i]),
+                              .row_bytes = (uint32_t)array_row_bytes(&arrays[i]),
+                              .heads = arrays[i].heads};
+        status = plan_add_plane(plan, &plane, error);
+    }
+    if (status == KVOT_OK)
+        status = plan_add_view(plan, rowset, tokens, &cells, error);
+    for (uint32_t t = 0; t < tokens && status == KVOT_OK; t++)
+        cells[t] = (plan_cell){.position = (int32_t)(position + t)};
+    for (uint32_t p = 0; p < 2 * n_layers && status == KVOT_OK; p++)
+        status = plan_add_tensor(plan, p, 0, error);
+    return status;
+}
+
+kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_layers, const kvot_memory *memory,
+                                 uint32_t position, const char *output, const kvot_compress_options *options,
+                                 const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
+    kvot_compress_options defaults = kvot_compress_defaults();
+    kvot_run plain = {0};
+    kvot_sizes unused;
+    options = options ? options : &defaults;
+    run = run ? run : &plain;
+    plan plan = {0};
+    device *opened = NULL;
+    bool on_device = memory && memory->device;
+    kvot_status status = check_options(options, error);
+    if (status == KVOT_OK)
+        status = on_device ? run_level(error) : run_device(run, &opened, error);
+    if (status == KVOT_OK)
+        status = plan_arrays(&plan, arrays, n_layers, position, error);
+    source source = {.arrays = arrays,
+                     .on_device = on_device,
+                     .device = on_device ? memory->device : opened,
+                     .stream = on_device ? &memory->stream : NULL};
+    if (status == KVOT_OK)
+        status = compress_plan(&plan, &source, 0, output, options, run, sizes ? sizes : &unused, error);
+    plan_free(&plan);
+    device_close(opened);
     return status;
 }
 

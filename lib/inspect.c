@@ -1,17 +1,11 @@
 /* What is in a file: an engine's or a .kvot. */
+#include "inspect.h"
+
 #include "engines/engine.h"
-#include "file/reader.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct kvot_file {
-    reader reader; /* its input is the file, also where it is an engine's */
-    plan plan;     /* of an engine's file */
-    kvot_info info;
-    kvot_plane *planes;
-};
 
 /* Information that both kinds of file have. */
 static kvot_status describe(kvot_file *file, const format_index *about, const format_plane *planes, uint32_t n_planes,

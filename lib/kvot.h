@@ -156,6 +156,54 @@ KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n,
 /* NULL is allowed. */
 KVOT_API void kvot_close(kvot_file *file);
 
+/* ---- arrays in memory, of the host or of a CUDA device ---- */
+
+typedef struct kvot_device kvot_device;
+
+/* Opens CUDA device "cuda:N", for any number of threads. KVOT_E_DEVICE if it is not there. On success `*device` is to
+ * be given to kvot_device_close. */
+KVOT_API kvot_status kvot_device_open(const char *name, kvot_device **device, kvot_error *error);
+
+/* As the driver names it. Lives as long as the device is open. */
+KVOT_API const char *kvot_device_name(const kvot_device *device);
+
+/* NULL is allowed. */
+KVOT_API void kvot_device_close(kvot_device *device);
+
+typedef enum kvot_type { KVOT_F32 = 0, KVOT_F16 = 1, KVOT_BF16 = 2 } kvot_type;
+
+/* One layer's K or V as an engine has it in memory: element (token, head, channel) is the one at
+ * token * token_stride + head * head_stride + channel * channel_stride from `data`, strides in elements. So any order
+ * of dimensions will do, also with gaps. `data` is aligned to its element. */
+typedef struct kvot_array {
+    void *data; /* a pointer of the host, or a CUdeviceptr */
+    kvot_type type;
+    uint32_t tokens, heads, head_dim;
+    int64_t token_stride, head_stride, channel_stride;
+} kvot_array;
+
+/* Where arrays are. NULL, or a NULL device, is the host. On a device, work is queued on `stream`, a CUstream of that
+ * device's primary context (NULL: its default stream), behind what the caller has queued there; it is done when the
+ * call returns. */
+typedef struct kvot_memory {
+    kvot_device *device;
+    void *stream;
+} kvot_memory;
+
+/* Compresses K and V of `n_layers` layers: arrays[2 * layer] and arrays[2 * layer + 1], all of as many tokens, the
+ * first of which has position `position`. The .kvot file has the same streams as one that came from an engine's file
+ * with these rows. kvot_restore makes a file of it that holds the arrays, one after the other, as
+ * [tokens][heads][head_dim]. `options->model_path` is not looked at. `run->device` counts for arrays of the host. */
+KVOT_API kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_layers, const kvot_memory *memory,
+                                          uint32_t position, const char *output, const kvot_compress_options *options,
+                                          const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
+
+/* Fills `to` with rows `first` to `first + to->tokens - 1` of plane `plane`, its number in kvot_info, of an open .kvot
+ * file. Type, heads times head_dim, and, if the file knows them, heads must be the plane's: KVOT_E_ARGUMENT. After a
+ * failure the array's elements are undefined. */
+KVOT_API kvot_status kvot_restore_array(kvot_file *file, size_t plane, uint64_t first, const kvot_array *to,
+                                        const kvot_memory *memory, const kvot_run *run, kvot_error *error);
+
 typedef struct kvot_difference {
     bool identical;                                      /* bit for bit */
     double max_abs_error, rms_error, relative_rms_error; /* relative to the root mean square of the first file */

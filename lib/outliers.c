@@ -14,7 +14,7 @@ uint32_t outliers_key_plane(const cache *cache, const cache_unit *unit) {
 typedef struct find_context {
     fixed_outliers *fixed;
     const cache *cache;
-    const input *in;
+    const source *source;
     run_progress *progress;
 } find_context;
 
@@ -30,13 +30,15 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     if (p == UINT32_MAX)
         return KVOT_OK;
     const format_plane *plane = &find->cache->tables.planes[p];
-    kvot_status status =
-        make_room(&buffers->rows, &buffers->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
+    kvot_status status = codec_open_lane(&buffers->codec, find->source->device, find->source->stream, error);
+    if (status == KVOT_OK)
+        status = make_room(&buffers->rows, &buffers->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
     if (status == KVOT_OK)
         status = make_room(&buffers->other, &buffers->other_bytes,
                            (size_t)job.chunk->rows * plane->heads * sizeof(float), error);
     if (status == KVOT_OK)
-        status = cache_gather(find->cache, p, job.chunk, find->in, buffers->rows, error);
+        status = source_rows(find->source, find->cache, &buffers->codec, p, job.chunk, buffers->rows, &(lane_rows){0},
+                             error);
     if (status != KVOT_OK)
         return status;
     kernel_chunk chunk = codec_chunk(plane, job.chunk->rows);
@@ -75,7 +77,7 @@ static void drop(void *memory) {
     run_buffers_free(memory);
 }
 
-kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const input *in,
+kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const source *source,
                                 run_progress *progress, kvot_error *error) {
     *fixed = (fixed_outliers){.number = number, .first = calloc((size_t)cache->n_units + 1, sizeof *fixed->first)};
     size_t n = 0;
@@ -91,9 +93,9 @@ kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const ca
         fixed->kept[i] = (kept_row){INFINITY, UINT32_MAX};
     if (number == 0)
         return KVOT_OK;
-    find_context context = {fixed, cache, in, progress};
+    find_context context = {fixed, cache, source, progress};
     pool_jobs jobs = {.count = cache->n_jobs - cache->tables.index->n_verbatim,
-                      .threads = progress->run->threads,
+                      .threads = run_threads(progress->run, source->device),
                       .slot_bytes = sizeof(run_buffers),
                       .context = &context,
                       .work = work,

@@ -3,6 +3,7 @@
 #define KVOT_LIB_OUTLIERS_H
 
 #include "run.h"
+#include "source.h"
 
 typedef struct kept_row {
     float magnitude;
@@ -20,7 +21,7 @@ typedef struct fixed_outliers {
 uint32_t outliers_key_plane(const cache *cache, const cache_unit *unit);
 
 /* Reads all K planes that are to be quantized. The result does not depend on the number of threads. */
-kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const input *in,
+kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const source *source,
                                 run_progress *progress, kvot_error *error);
 void fixed_outliers_free(fixed_outliers *fixed);
 

@@ -27,7 +27,7 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     run_buffers *b = memory;
     cache_job job = cache_locate(cache, number);
     uint8_t *rows;
-    kvot_status status = codec_open_lane(&b->codec, restore->device, error);
+    kvot_status status = codec_open_lane(&b->codec, restore->device, NULL, error);
     if (status != KVOT_OK)
         return status;
     if (job.verbatim) {

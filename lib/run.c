@@ -12,15 +12,9 @@ kvot_status run_level(kvot_error *error) {
                             getenv("KVOT_CPU"));
 }
 
-kvot_status run_device(const kvot_run *run, device **device, kvot_error *error) {
-    *device = NULL;
-    kvot_status status = run_level(error);
-    if (status != KVOT_OK)
-        return status;
-    const char *name = run->device ? run->device : "auto";
-    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
-        return KVOT_OK;
+kvot_status kvot_device_open(const char *name, kvot_device **device, kvot_error *error) {
     char *end = NULL;
+    *device = NULL;
     if (strncmp(name, "cuda:", 5) != 0 || !isdigit((unsigned char)name[5]) || strtoul(name + 5, &end, 10) > INT_MAX ||
         *end != 0)
         return fail(error, KVOT_E_ARGUMENT, "'%s' is no device: auto, cpu and cuda:N are", name);
@@ -28,6 +22,23 @@ kvot_status run_device(const kvot_run *run, device **device, kvot_error *error) 
     if (device_open((unsigned)strtoul(name + 5, NULL, 10), device, &detail) != KVOT_OK)
         return fail(error, KVOT_E_DEVICE, "%s: %s", name, detail.text);
     return KVOT_OK;
+}
+
+const char *kvot_device_name(const kvot_device *device) {
+    return device_name(device);
+}
+
+void kvot_device_close(kvot_device *device) {
+    device_close(device);
+}
+
+kvot_status run_device(const kvot_run *run, device **device, kvot_error *error) {
+    *device = NULL;
+    kvot_status status = run_level(error);
+    const char *name = run->device ? run->device : "auto";
+    if (status != KVOT_OK || strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
+        return status;
+    return kvot_device_open(name, device, error);
 }
 
 unsigned run_threads(const kvot_run *run, const device *device) {

@@ -162,7 +162,7 @@ static kvot_status encode_on_lane(unit_encoder *encoder, const format_plane *pla
     const lane_plane *given[LANE_PLANES] = {NULL};
     for (uint32_t i = 0; i < n_planes; i++) {
         int p = planes[i].kind == FORMAT_K ? LANE_K : LANE_V;
-        at[p] = (lane_plane){.chunk = codec_chunk(&planes[i], n), .rows = {.host = encoder->streams[i].rows}};
+        at[p] = (lane_plane){.chunk = codec_chunk(&planes[i], n), .rows = encoder->streams[i].at};
         given[p] = &at[p];
     }
     lane_encoded encoded[LANE_PLANES];

@@ -8,6 +8,7 @@
 /* One plane's rows of a chunk, or a verbatim block, and the stream that is made of it. */
 typedef struct unit_stream {
     uint8_t *rows; /* those to encode: in memory of this stream, or pinned memory of the lane */
+    lane_rows at;  /* where the lane finds them; set by the caller */
     uint8_t *bytes;
     format_stream about; /* all but the offset */
     measure measure;

@@ -17,9 +17,9 @@ typedef struct codec_context {
 
 void codec_context_free(codec_context *context);
 
-/* Opens a lane of `device`, if there is a device and no lane yet. Where the device has no memory left for one, there
- * is none, and the CPU does the work. */
-kvot_status codec_open_lane(codec_context *context, device *device, kvot_error *error);
+/* Opens a lane of `device`, if there is a device and no lane yet; `stream` as for lane_open. Where the device has no
+ * memory left for one, there is none, and the CPU does the work. */
+kvot_status codec_open_lane(codec_context *context, device *device, void *const *stream, kvot_error *error);
 
 /* Makes `*buffer` hold `needed` bytes; what it held may be lost. */
 kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error *error);
@@ -54,6 +54,10 @@ kernel_chunk codec_chunk(const format_plane *plane, uint32_t rows);
 /* An ott stream, of codes that are there already. `stream` has room for codec->bound. */
 void codec_ott_stream(const format_plane *plane, const void *rows, uint32_t n, const uint8_t *exact,
                       const kernel_codes *codes, uint8_t *stream, size_t *stream_bytes);
+
+/* Decodes an ott stream on the context's lane to where `rows` says. KVOT_E_MEMORY if the device has none left. */
+kvot_status codec_ott_decode_on_lane(codec_context *context, const format_plane *plane, const uint8_t *stream,
+                                     size_t stream_bytes, uint32_t n, const lane_rows *rows, kvot_error *error);
 
 /* The kernels' name of an element type that can be quantized. */
 kernel_type codec_kernel_type(unsigned format_type);

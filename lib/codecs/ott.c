@@ -100,9 +100,8 @@ void codec_ott_stream(const format_plane *plane, const void *rows, uint32_t n, c
     *stream_bytes = ott.bytes;
 }
 
-/* On the context's lane. KVOT_E_MEMORY if the device has none left. */
 static kvot_status decode_on_lane(codec_context *context, const format_plane *plane, const format_ott *ott,
-                                  const uint8_t *stream, uint32_t n, void *rows, kvot_error *error) {
+                                  const uint8_t *stream, uint32_t n, const lane_rows *rows, kvot_error *error) {
     const uint16_t *counts = (const void *)stream, *row = (const void *)(stream + ott->rows_at);
     uint32_t n_exact = 0;
     for (uint32_t h = 0; h < plane->heads; h++)
@@ -115,7 +114,7 @@ static kvot_status decode_on_lane(codec_context *context, const format_plane *pl
         for (uint32_t end = i + counts[h]; i < end; i++)
             list[i] = (cuda_row){*row++, h};
     lane_chunks chunks = {.rows = n, .first = n};
-    lane_plane at = {.chunk = codec_chunk(plane, n), .rows = {.host = rows}};
+    lane_plane at = {.chunk = codec_chunk(plane, n), .rows = *rows};
     lane_codes codes = {.block = stream,
                         .bytes = ott->bytes,
                         .scales = ott->scales,
@@ -128,6 +127,15 @@ static kvot_status decode_on_lane(codec_context *context, const format_plane *pl
     return lane_decode(context->lane, &chunks, &at, &codes, error);
 }
 
+kvot_status codec_ott_decode_on_lane(codec_context *context, const format_plane *plane, const uint8_t *stream,
+                                     size_t stream_bytes, uint32_t n, const lane_rows *rows, kvot_error *error) {
+    format_ott ott;
+    const char *wrong = format_ott_read(&ott, plane, n, stream, stream_bytes);
+    if (wrong)
+        return fail(error, KVOT_E_DAMAGED, "%s", wrong);
+    return decode_on_lane(context, plane, &ott, stream, n, rows, error);
+}
+
 static kvot_status decode(codec_context *context, const format_plane *plane, const uint8_t *stream, size_t stream_bytes,
                           uint32_t n, void *rows, kvot_error *error) {
     format_ott ott;
@@ -135,7 +143,7 @@ static kvot_status decode(codec_context *context, const format_plane *plane, con
     if (wrong)
         return fail(error, KVOT_E_DAMAGED, "%s", wrong);
     if (context->lane) {
-        kvot_status status = decode_on_lane(context, plane, &ott, stream, n, rows, error);
+        kvot_status status = decode_on_lane(context, plane, &ott, stream, n, &(lane_rows){.host = rows}, error);
         if (status != KVOT_E_MEMORY)
             return status;
     }

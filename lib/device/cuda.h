@@ -13,7 +13,7 @@
 #include "../../kernels/cuda/launch.h"
 #include "../error.h"
 
-typedef struct device device;
+typedef struct kvot_device device;
 typedef struct lane lane;
 
 /* Opens CUDA device `ordinal`. */
@@ -90,5 +90,10 @@ kvot_status lane_block(lane *lane, size_t bytes, void **block, kvot_error *error
  * caller has checked them. */
 kvot_status lane_decode(lane *lane, const lane_chunks *chunks, const lane_plane *plane, const lane_codes *codes,
                         kvot_error *error);
+
+/* Copies `rows` rows of a plane in device memory to host memory, [rows][heads][head_dim], and back, in pieces that the
+ * device has memory for. */
+kvot_status lane_read_rows(lane *lane, const lane_plane *plane, uint32_t rows, void *host, kvot_error *error);
+kvot_status lane_write_rows(lane *lane, const lane_plane *plane, uint32_t rows, const void *host, kvot_error *error);
 
 #endif

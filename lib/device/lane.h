@@ -7,7 +7,7 @@
 
 #include <stdatomic.h>
 
-struct device {
+struct kvot_device {
     const driver *driver;
     cu_device number;
     cu_context context;

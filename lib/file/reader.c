@@ -77,26 +77,51 @@ void reader_close(reader *reader) {
     input_close(&reader->in);
 }
 
+/* Reads a stream and checks it. */
+static kvot_status read_stream(const reader *reader, codec_context *context, const format_stream *about,
+                               uint8_t **buffer, size_t *buffer_bytes, uint8_t **stored, kvot_error *error) {
+    kvot_status status = codec_stream_room(context, buffer, buffer_bytes, about->stored_bytes, stored, error);
+    if (status == KVOT_OK)
+        status = input_read(&reader->in, about->offset, *stored, about->stored_bytes, error);
+    if (status == KVOT_OK && format_checksum(*stored, about->stored_bytes) != about->checksum)
+        status = fail(error, KVOT_E_DAMAGED, "%s: damaged: the checksum of the stream at byte %llu is wrong",
+                      reader->in.name, (unsigned long long)about->offset);
+    return status;
+}
+
+/* Adds to what a codec says where it was. */
+static kvot_status say_where(const reader *reader, const format_stream *about, kvot_status status,
+                             const kvot_error *detail, kvot_error *error) {
+    return status == KVOT_OK ? KVOT_OK
+                             : fail(error, status, "%s: %s (stream at byte %llu)", reader->in.name, detail->text,
+                                    (unsigned long long)about->offset);
+}
+
 kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t stream, const format_plane *plane,
                           uint32_t n, bool check_decoded, uint8_t **buffer, size_t *buffer_bytes, void *rows,
                           kvot_error *error) {
     const format_stream *about = &reader->cache.tables.streams[stream];
-    unsigned long long offset = about->offset;
     uint8_t *stored;
-    kvot_status status = codec_stream_room(context, buffer, buffer_bytes, about->stored_bytes, &stored, error);
-    if (status == KVOT_OK)
-        status = input_read(&reader->in, about->offset, stored, about->stored_bytes, error);
+    kvot_error detail = {0};
+    kvot_status status = read_stream(reader, context, about, buffer, buffer_bytes, &stored, error);
     if (status != KVOT_OK)
         return status;
-    if (format_checksum(stored, about->stored_bytes) != about->checksum)
-        return fail(error, KVOT_E_DAMAGED, "%s: damaged: the checksum of the stream at byte %llu is wrong",
-                    reader->in.name, offset);
-    kvot_error detail = {0};
     status = codec_of(plane->codec)->decode(context, plane, stored, about->stored_bytes, n, rows, &detail);
-    if (status != KVOT_OK)
-        return fail(error, status, "%s: %s (stream at byte %llu)", reader->in.name, detail.text, offset);
-    if (check_decoded && format_checksum(rows, about->decoded_bytes) != about->decoded_checksum)
+    if (status == KVOT_OK && check_decoded && format_checksum(rows, about->decoded_bytes) != about->decoded_checksum)
         return fail(error, KVOT_E_DAMAGED, "%s: the stream at byte %llu decodes to something else than it was made to",
-                    reader->in.name, offset);
-    return KVOT_OK;
+                    reader->in.name, (unsigned long long)about->offset);
+    return say_where(reader, about, status, &detail, error);
+}
+
+kvot_status reader_decode_on_lane(const reader *reader, codec_context *context, uint32_t stream,
+                                  const format_plane *plane, uint32_t n, uint8_t **buffer, size_t *buffer_bytes,
+                                  const lane_rows *rows, kvot_error *error) {
+    const format_stream *about = &reader->cache.tables.streams[stream];
+    uint8_t *stored;
+    kvot_error detail = {0};
+    kvot_status status = read_stream(reader, context, about, buffer, buffer_bytes, &stored, error);
+    if (status != KVOT_OK)
+        return status;
+    status = codec_ott_decode_on_lane(context, plane, stored, about->stored_bytes, n, rows, &detail);
+    return say_where(reader, about, status, &detail, error);
 }

@@ -27,4 +27,10 @@ kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t
                           uint32_t n, bool check_decoded, uint8_t **buffer, size_t *buffer_bytes, void *rows,
                           kvot_error *error);
 
+/* The same for a stream of codec ott, decoded on the context's lane to where `rows` says. KVOT_E_MEMORY if the device
+ * has no memory left. */
+kvot_status reader_decode_on_lane(const reader *reader, codec_context *context, uint32_t stream,
+                                  const format_plane *plane, uint32_t n, uint8_t **buffer, size_t *buffer_bytes,
+                                  const lane_rows *rows, kvot_error *error);
+
 #endif

@@ -244,6 +244,6 @@ void check_lanes(device *device) {
         return;
     check_unit(lane, &units[0], 7);
     lane_close(lane);
-    struct device *none;
+    kvot_device *none;
     CHECK(device_open(1000, &none, &error) == KVOT_E_DEVICE && !none && strstr(error.text, "device 1000"));
 }

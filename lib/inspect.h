@@ -1,0 +1,15 @@
+/* An open file: what kvot_open gives. */
+#ifndef KVOT_INSPECT_H
+#define KVOT_INSPECT_H
+
+#include "file/reader.h"
+#include "plan.h"
+
+struct kvot_file {
+    reader reader; /* its input is the file, also where it is an engine's */
+    plan plan;     /* of an engine's file */
+    kvot_info info;
+    kvot_plane *planes;
+};
+
+#endif

@@ -1,0 +1,176 @@
+#include "unit.h"
+
+#include "../../lib/kvot.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LAYERS = 2, TOKENS = 600, HEADS = 2, HEAD_DIM = 24, ROW = HEADS * HEAD_DIM, N = TOKENS * ROW, ROOM = 4 * N };
+
+/* Orders of dimensions that engines have: token, head, channel strides, and the element at which an array begins. */
+static const int64_t layouts[][4] = {
+    {ROW, HEAD_DIM, 1, 0},                   /* [tokens][heads][channels] */
+    {HEAD_DIM, TOKENS *HEAD_DIM, 1, 0},      /* [heads][tokens][channels] */
+    {1, TOKENS *HEAD_DIM, TOKENS, 0},        /* [heads][channels][tokens] */
+    {2 * ROW + 3, HEAD_DIM, 1, 5},           /* rows with gaps */
+    {-ROW, HEAD_DIM, 1, (TOKENS - 1) * ROW}, /* the last token first */
+    {ROW, -HEAD_DIM, 1, HEAD_DIM},           /* the last head first */
+};
+enum { LAYOUTS = sizeof layouts / sizeof *layouts };
+
+static uint16_t rows[2 * LAYERS][N], room[2 * LAYERS][ROOM], raw[2 * LAYERS][N];
+
+static kvot_array array_of(uint16_t *memory, int layout, uint32_t tokens) {
+    const int64_t *at = layouts[layout];
+    return (kvot_array){memory + at[3], KVOT_F16, tokens, HEADS, HEAD_DIM, at[0], at[1], at[2]};
+}
+
+static uint16_t *element(const kvot_array *array, int64_t token, int64_t head, int64_t channel) {
+    return (uint16_t *)array->data + token * array->token_stride + head * array->head_stride +
+           channel * array->channel_stride;
+}
+
+static void fill(void) {
+    for (int p = 0; p < 2 * LAYERS; p++)
+        for (int i = 0; i < N; i++)
+            rows[p][i] = (uint16_t)(0x3000 + unit_random() % 0xc00 + (i % 7 == 0 ? 0x8000 : 0));
+}
+
+static const char *path(const char *name) {
+    static char paths[4][64];
+    static int next;
+    char *text = paths[next++ % 4];
+    snprintf(text, sizeof paths[0], "/tmp/kvot-arrays-%d-%s", (int)getpid(), name);
+    return text;
+}
+
+static void compress(const char *name, int layout, const kvot_compress_options *options, unsigned threads) {
+    kvot_array arrays[2 * LAYERS];
+    for (int p = 0; p < 2 * LAYERS; p++) {
+        arrays[p] = array_of(room[p], layout, TOKENS);
+        for (int i = 0; i < N; i++)
+            *element(&arrays[p], i / ROW, i % ROW / HEAD_DIM, i % HEAD_DIM) = rows[p][i];
+    }
+    kvot_run run = {.threads = threads, .overwrite = true};
+    kvot_error error = {0};
+    CU_ASSERT_EQUAL_FATAL(kvot_compress_arrays(arrays, LAYERS, NULL, 100, path(name), options, &run, NULL, &error),
+                          KVOT_OK);
+}
+
+static size_t read_file(const char *name, void *to, size_t most) {
+    FILE *file = fopen(path(name), "rb");
+    size_t n = file ? fread(to, 1, most, file) : 0;
+    if (file)
+        fclose(file);
+    return n;
+}
+
+/* However the arrays lie in memory, and however many threads there are, the file is the same. */
+static void files_do_not_depend_on_strides(void) {
+    static uint8_t first[1 << 20], other[1 << 20];
+    fill();
+    compress("first", 0, NULL, 1);
+    size_t n = read_file("first", first, sizeof first);
+    CU_ASSERT_TRUE(n > 0 && n < sizeof first);
+    for (int layout = 1; layout < LAYOUTS; layout++) {
+        compress("other", layout, NULL, 3);
+        CU_ASSERT_EQUAL(read_file("other", other, sizeof other), n);
+        CU_ASSERT_EQUAL(memcmp(first, other, n), 0);
+    }
+    unlink(path("first"));
+    unlink(path("other"));
+}
+
+/* Restores tokens `first` to `first + n` into `layout` and compares with `raw`, what kvot_restore gave. */
+static void restore_part(kvot_file *file, size_t plane, uint64_t first, uint32_t n, int layout) {
+    kvot_array to = array_of(room[plane], layout, n);
+    memset(room[plane], 0x11, sizeof room[plane]);
+    CU_ASSERT_EQUAL_FATAL(kvot_restore_array(file, plane, first, &to, NULL, NULL, NULL), KVOT_OK);
+    size_t wrong = 0, touched = 0;
+    for (size_t i = 0; i < (size_t)n * ROW; i++)
+        wrong += *element(&to, (int64_t)(i / ROW), (int64_t)(i % ROW / HEAD_DIM), (int64_t)(i % HEAD_DIM)) !=
+                 raw[plane][first * ROW + i];
+    for (size_t i = 0; i < ROOM; i++)
+        touched += room[plane][i] != 0x1111;
+    CU_ASSERT_EQUAL(wrong, 0);
+    CU_ASSERT_TRUE(touched <= (size_t)n * ROW); /* nothing in the gaps */
+}
+
+static void restored_parts_are_those_of_the_file(bool lossless) {
+    kvot_compress_options options = kvot_compress_defaults();
+    options.codec = lossless ? KVOT_LOSSLESS : KVOT_OTT;
+    fill();
+    compress("some.kvot", 2, &options, 0);
+    CU_ASSERT_EQUAL_FATAL(kvot_restore(path("some.kvot"), path("raw"), &(kvot_run){.overwrite = true}, NULL, NULL),
+                          KVOT_OK);
+    CU_ASSERT_EQUAL(read_file("raw", raw, sizeof raw + 1), sizeof raw);
+    CU_ASSERT_EQUAL(memcmp(raw, rows, sizeof raw) == 0, lossless);
+    kvot_file *file;
+    CU_ASSERT_EQUAL_FATAL(kvot_open(path("some.kvot"), &file, NULL), KVOT_OK);
+    CU_ASSERT_STRING_EQUAL(kvot_file_info(file)->source, "arrays");
+    CU_ASSERT_EQUAL(kvot_file_info(file)->n_planes, 2 * LAYERS);
+    /* Chunks end at positions 256 and 512, rows 156 and 412. */
+    static const uint32_t parts[][2] = {{0, TOKENS}, {0, 1}, {156, 256}, {155, 2}, {1, 598}, {599, 1}};
+    for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
+        for (int layout = 0; layout < LAYOUTS; layout++)
+            restore_part(file, part % 4, parts[part][0], parts[part][1], layout);
+    kvot_close(file);
+    unlink(path("some.kvot"));
+    unlink(path("raw"));
+}
+
+static void quantized_parts_are_those_of_the_file(void) {
+    restored_parts_are_those_of_the_file(false);
+}
+
+static void lossless_parts_are_those_of_the_file(void) {
+    restored_parts_are_those_of_the_file(true);
+}
+
+static void wrong_arrays_are_refused(void) {
+    kvot_run run = {.overwrite = true};
+    kvot_array arrays[2] = {array_of(room[0], 0, TOKENS), array_of(room[1], 0, TOKENS)}, good = arrays[0];
+    const kvot_status wrong = KVOT_E_ARGUMENT;
+    const char *out = path("wrong.kvot");
+#define TRY(n, position) kvot_compress_arrays(arrays, n, NULL, position, out, NULL, &run, NULL, NULL)
+    CU_ASSERT_EQUAL(TRY(0, 0), wrong);
+    CU_ASSERT_EQUAL(TRY(1, 1u << 31), wrong);
+    CU_ASSERT_EQUAL(TRY(1, INT32_MAX - TOKENS + 1), wrong);
+    arrays[1].tokens--;
+    CU_ASSERT_EQUAL(TRY(1, 0), wrong);
+    arrays[1] = good;
+    arrays[1].data = NULL;
+    CU_ASSERT_EQUAL(TRY(1, 0), wrong);
+    arrays[1].data = (char *)good.data + 1;
+    CU_ASSERT_EQUAL(TRY(1, 0), wrong);
+    arrays[1] = good;
+    arrays[1].heads = 1u << 31;
+    CU_ASSERT_EQUAL(TRY(1, 0), wrong);
+    arrays[1] = good;
+    arrays[1].type = (kvot_type)3;
+    CU_ASSERT_EQUAL(TRY(1, 0), wrong);
+    CU_ASSERT_NOT_EQUAL(access(out, F_OK), 0);
+    arrays[1] = good;
+    CU_ASSERT_EQUAL_FATAL(TRY(1, 0), KVOT_OK);
+    kvot_file *file;
+    CU_ASSERT_EQUAL_FATAL(kvot_open(out, &file, NULL), KVOT_OK);
+    kvot_array to = good;
+    CU_ASSERT_EQUAL(kvot_restore_array(file, 2, 0, &to, NULL, NULL, NULL), wrong);
+    CU_ASSERT_EQUAL(kvot_restore_array(file, 0, 1, &to, NULL, NULL, NULL), wrong);
+    CU_ASSERT_EQUAL(kvot_restore_array(file, 0, UINT64_MAX, &to, NULL, NULL, NULL), wrong);
+    to.type = KVOT_BF16;
+    CU_ASSERT_EQUAL(kvot_restore_array(file, 0, 0, &to, NULL, NULL, NULL), wrong);
+    to = good;
+    to.head_dim++;
+    CU_ASSERT_EQUAL(kvot_restore_array(file, 0, 0, &to, NULL, NULL, NULL), wrong);
+    kvot_close(file);
+    unlink(out);
+}
+
+const unit_test array_tests[] = {{"files do not depend on strides", files_do_not_depend_on_strides},
+                                 {"quantized parts are those of the file", quantized_parts_are_those_of_the_file},
+                                 {"lossless parts are those of the file", lossless_parts_are_those_of_the_file},
+                                 {"wrong arrays are refused", wrong_arrays_are_refused},
+                                 {NULL, NULL}};
