@@ -43,8 +43,9 @@ template <int TYPE, int BITS, bool KEYS> __device__ void dequantize_packed(const
                 break;
             piece<TYPE> out;
 #pragma unroll
-            for (int k = 0; k < CUDA_PIECE; k++)
-                out.set(k, value_of(get_code<BITS>(codes[i], k), scales.get(k), minima.get(k)));
+            for (int k = 0; k < CUDA_PIECE; k += 2)
+                out.set(k, value_of(get_code<BITS>(codes[i], k), scales.get(k), minima.get(k)),
+                        value_of(get_code<BITS>(codes[i], k + 1), scales.get(k + 1), minima.get(k + 1)));
             out.store(to + i * p.token_stride);
         }
     } else {
@@ -64,8 +65,9 @@ template <int TYPE, int BITS, bool KEYS> __device__ void dequantize_packed(const
                 break;
             piece<TYPE> out;
 #pragma unroll
-            for (int k = 0; k < CUDA_PIECE; k++)
-                out.set(k, value_of(get_code<BITS>(codes[i], k), scales[i], minima[i]));
+            for (int k = 0; k < CUDA_PIECE; k += 2)
+                out.set(k, value_of(get_code<BITS>(codes[i], k), scales[i], minima[i]),
+                        value_of(get_code<BITS>(codes[i], k + 1), scales[i], minima[i]));
             out.store(to + i * p.token_stride);
         }
     }

@@ -48,18 +48,25 @@ template <int TYPE, int BITS, key_pass PASS> __device__ void quantize_keys_packe
     if constexpr (PASS == FIRST_PASS) /* in the warp's slots, which are used after this */
         measure_pieces<TYPE, true>(p, pieces, *(measure_stage<TYPE> *)(slots + warp * CUDA_KEY_SLOTS),
                                    p.head_dim / CUDA_PIECE, first, rows, head);
+    float low[CUDA_PIECE], high[CUDA_PIECE];
 #pragma unroll
     for (int k = 0; k < CUDA_PIECE; k++) {
-        float low = __int_as_float(0x7f800000), high = -low;
-#pragma unroll
-        for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
-            if (quantized >> i & 1u) {
-                low = fminf(low, pieces[i].get(k));
-                high = fmaxf(high, pieces[i].get(k));
-            }
-        }
-        slots[warp * CUDA_KEY_SLOTS + k * 36 + lane] = make_float2(low, high);
+        low[k] = __uint_as_float(INFINITE);
+        high[k] = -low[k];
     }
+#pragma unroll
+    for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+        if (!(quantized >> i & 1u))
+            continue;
+#pragma unroll
+        for (int k = 0; k < CUDA_PIECE; k++) {
+            low[k] = fminf(low[k], pieces[i].get(k));
+            high[k] = fmaxf(high[k], pieces[i].get(k));
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < CUDA_PIECE; k++)
+        slots[warp * CUDA_KEY_SLOTS + k * 36 + lane] = make_float2(low[k], high[k]);
     __syncthreads();
     for (uint32_t c = threadIdx.x; c < 256; c += blockDim.x) {
         uint32_t slot = c % CUDA_PIECE * 36 + c / CUDA_PIECE;
@@ -88,10 +95,11 @@ template <int TYPE, int BITS, key_pass PASS> __device__ void quantize_keys_packe
         if (i >= rows)
             break;
         packed_codes codes = {0, 0};
+        if (quantized >> i & 1u) {
 #pragma unroll
-        for (int k = 0; k < CUDA_PIECE; k++)
-            if (quantized >> i & 1u)
+            for (int k = 0; k < CUDA_PIECE; k++)
                 put_code<BITS>(codes, k, code_of<BITS>(ranges[k], pieces[i].get(k)));
+        }
         store_codes<BITS>(p, first + i, channel, codes);
     }
 }
@@ -118,7 +126,7 @@ template <int TYPE, int BITS> __device__ void quantize_keys_strided(const cuda_p
     __syncthreads();
     stage<TYPE>(p, from, offsets, block.rows, p.group, width, tile, STRIDE);
     __syncthreads();
-    float low = __int_as_float(0x7f800000), high = -low;
+    float low = __uint_as_float(INFINITE), high = -low;
     uint32_t head = (first_channel + t % WIDTH) / p.head_dim;
     for (uint32_t r = t / WIDTH; t % WIDTH < width && r < block.rows; r += CUDA_THREADS / WIDTH) {
         float value = to_float<TYPE>(tile[r * STRIDE + t % WIDTH]);

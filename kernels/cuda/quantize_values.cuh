@@ -36,29 +36,54 @@ template <int TYPE, int BITS, bool MEASURE> __device__ void quantize_values_pack
         __shared__ measure_stage<TYPE> stages[CUDA_THREADS / 32];
         measure_pieces<TYPE, false>(p, pieces, stages[threadIdx.x / 32], head_pieces, (uint32_t)first, rows, head);
     }
+    float low[CUDA_THREAD_ROWS], high[CUDA_THREAD_ROWS];
 #pragma unroll
     for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
-        float low = __int_as_float(0x7f800000), high = -low;
+        low[i] = __uint_as_float(INFINITE);
+        high[i] = -low[i];
         if (quantized >> i & 1u) {
 #pragma unroll
             for (int k = 0; k < CUDA_PIECE; k++) {
-                low = fminf(low, pieces[i].get(k));
-                high = fmaxf(high, pieces[i].get(k));
+                low[i] = fminf(low[i], pieces[i].get(k));
+                high[i] = fmaxf(high[i], pieces[i].get(k));
             }
         }
         for (uint32_t width = lanes / 2; width > 0; width /= 2) {
-            low = fminf(low, __shfl_xor_sync(0xffffffffu, low, width));
-            high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, width));
+            low[i] = fminf(low[i], __shfl_xor_sync(0xffffffffu, low[i], width));
+            high[i] = fmaxf(high[i], __shfl_xor_sync(0xffffffffu, high[i], width));
         }
-        if (!inside || first + i >= p.rows)
-            continue;
-        range range =
-            range_of<TYPE, BITS>(p, low, high, ((first + i) * p.heads + head) * head_groups + group, at % lanes == 0);
-        packed_codes codes = {0, 0};
+    }
+    /* A division and what goes with it for each row, shared out over the group's lanes: each finds the ranges of rows
+     * `own` and `own` + `lanes`. */
+    uint32_t own = at % lanes, leader = threadIdx.x % 32 - own;
+    range ranges[2];
 #pragma unroll
-        for (int k = 0; k < CUDA_PIECE; k++)
-            if (quantized >> i & 1u)
-                put_code<BITS>(codes, k, code_of<BITS>(range, pieces[i].get(k)));
+    for (int turn = 0; turn < 2; turn++) {
+        uint32_t row = own + turn * lanes;
+        float row_low = 0.0f, row_high = 0.0f;
+#pragma unroll
+        for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+            row_low = row == i ? low[i] : row_low;
+            row_high = row == i ? high[i] : row_high;
+        }
+        ranges[turn] = range{0.0f, 0.0f};
+        if (turn * lanes < CUDA_THREAD_ROWS)
+            ranges[turn] = range_of<TYPE, BITS>(p, row_low, row_high,
+                                                ((first + row) * p.heads + head) * head_groups + group, row < rows);
+    }
+#pragma unroll
+    for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+        range of = i < lanes ? ranges[0] : ranges[1];
+        of.minimum = __shfl_sync(0xffffffffu, of.minimum, leader + i % lanes);
+        of.inverse = __shfl_sync(0xffffffffu, of.inverse, leader + i % lanes);
+        if (!inside || i >= rows)
+            continue;
+        packed_codes codes = {0, 0};
+        if (quantized >> i & 1u) {
+#pragma unroll
+            for (int k = 0; k < CUDA_PIECE; k++)
+                put_code<BITS>(codes, k, code_of<BITS>(of, pieces[i].get(k)));
+        }
         store_codes<BITS>(p, first + i, head * p.head_dim + c, codes);
     }
 }
@@ -133,7 +158,7 @@ template <int TYPE, int BITS> __device__ void quantize_values_strided(const cuda
     __syncthreads();
     for (uint32_t i = t / 32; i < rows * groups; i += CUDA_THREADS / 32) { /* a warp for a group of a row */
         uint32_t r = i / groups, g = i % groups, head = (first_group + g) / at.head_groups;
-        float low = __int_as_float(0x7f800000), high = -low;
+        float low = __uint_as_float(INFINITE), high = -low;
         if (exact[r * p.heads + head] == 0) {
             for (uint32_t c = starts[g] + t % 32; c < starts[g + 1]; c += 32) {
                 float value = to_float<TYPE>(tile[r * stride + c]);
