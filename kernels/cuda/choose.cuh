@@ -1,10 +1,12 @@
 /* The outlier rule. A warp takes one head of one chunk; each lane holds 8 of its at most 256 rows.
  *
  * A median is found bit by bit: numbers that are not negative are ordered as their bits are, so 31 counts of the rows
- * below a bound fix the one that (n - 1) / 2 rows are smaller than. That is some 40 thousand additions a head, against
- * 64 KiB and more of K and V that other kernels move: it hides in the shadow of memory only in so far as the launch is
- * wide. Bytes moved for each element of K and V: 14 / head_dim, in 4-byte accesses `heads` apart; warps of a block take
- * neighbouring heads, so that the caches put them together. Bound by latency, not by bandwidth. */
+ * below a bound fix the one that (n - 1) / 2 rows are smaller than. Two instructions for each element of K.
+ *
+ * Bytes moved for each element of K and V: 14 / head_dim, in 4-byte accesses `heads` apart; warps of a block take
+ * neighbouring heads, so that the caches put them together. Bound by the latency of its 62 counts, some 5 microseconds
+ * a wave: the share of bandwidth means nothing here, but a launch should have thousands of heads and chunks, or run
+ * beside other lanes' kernels. */
 #include "device.cuh"
 
 constexpr int LANE_ROWS = KERNEL_MAX_ROWS / 32;

@@ -24,15 +24,20 @@ template <int TYPE> __device__ float to_float(element_of<TYPE> element) {
     }
 }
 
+/* What is beyond the largest finite half becomes that half. */
+__device__ inline float to_half_range(float value) {
+    return fminf(fmaxf(value, -65504.0f), 65504.0f);
+}
+
 template <int TYPE> __device__ element_of<TYPE> from_float(float value) {
     if constexpr (TYPE == KERNEL_F32) {
         return value;
     } else if constexpr (TYPE == KERNEL_BF16) {
         uint32_t bits = __float_as_uint(value);
         return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-    } else { /* what is beyond the largest finite half becomes that half */
+    } else {
         uint16_t half;
-        asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(fminf(fmaxf(value, -65504.0f), 65504.0f)));
+        asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(to_half_range(value)));
         return half;
     }
 }
@@ -65,18 +70,28 @@ template <int TYPE> struct piece {
             ((uint4 *)to)[i] = make_uint4(words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]);
     }
     __device__ float get(int k) const {
-        if constexpr (TYPE == KERNEL_F32)
+        if constexpr (TYPE == KERNEL_F32) {
             return __uint_as_float(words[k]);
-        else
-            return to_float<TYPE>((uint16_t)(words[k / 2] >> 16 * (k % 2)));
+        } else if constexpr (TYPE == KERNEL_BF16) {
+            return __uint_as_float(k % 2 == 0 ? words[k / 2] << 16 : words[k / 2] & 0xffff0000u);
+        } else { /* taking a word apart costs nothing this way */
+            uint16_t low, high;
+            asm("mov.b32 {%0, %1}, %2;" : "=h"(low), "=h"(high) : "r"(words[k / 2]));
+            return to_float<TYPE>(k % 2 == 0 ? low : high);
+        }
     }
-    __device__ void set(int k, float value) {
-        if constexpr (TYPE == KERNEL_F32)
+    /* Sets elements k and k + 1; k is even. */
+    __device__ void set(int k, float value, float next) {
+        if constexpr (TYPE == KERNEL_F32) {
             words[k] = __float_as_uint(value);
-        else if (k % 2 == 0)
-            words[k / 2] = from_float<TYPE>(value);
-        else
-            words[k / 2] |= (uint32_t)from_float<TYPE>(value) << 16;
+            words[k + 1] = __float_as_uint(next);
+        } else if constexpr (TYPE == KERNEL_BF16) {
+            words[k / 2] = from_float<TYPE>(value) | (uint32_t)from_float<TYPE>(next) << 16;
+        } else {
+            asm("cvt.rn.f16x2.f32 %0, %1, %2;"
+                : "=r"(words[k / 2])
+                : "f"(to_half_range(next)), "f"(to_half_range(value)));
+        }
     }
 };
 
@@ -120,11 +135,11 @@ template <int BITS> __device__ void put_code(packed_codes &codes, int k, uint32_
     constexpr int LOW = packing<BITS>::LOW;
     uint32_t low = BITS == 3 ? code & 3u : code;
     if constexpr (LOW == 8)
-        codes.low |= (uint64_t)low << LOW * k;
+        codes.low += (uint64_t)low << LOW * k;
     else
-        codes.low = (uint32_t)codes.low | low << LOW * k;
+        codes.low = (uint32_t)codes.low + (low << LOW * k); /* shift and add are one instruction */
     if constexpr (BITS == 3)
-        codes.high |= code >> 2 << k;
+        codes.high += code >> 2 << k;
 }
 
 template <int BITS> __device__ uint32_t get_code(packed_codes codes, int k) {

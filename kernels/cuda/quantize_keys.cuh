@@ -8,14 +8,17 @@ enum key_pass { ONE_PASS, FIRST_PASS, SECOND_PASS };
 /* One block: a group of rows and 256 channels, one warp for every 8 of the rows. A lane takes 8 neighbouring channels
  * of its warp's rows and keeps them in registers between finding the range and making the codes, so K is read once.
  *
- * Bytes moved for each element, with elements of e bytes: e in; bits / 8, 2 e / group and 1 / head_dim (exact flags)
- * out and in. f16, 4 bits, groups of 64: 2.56. A warp reads 512 neighbouring bytes of a row (1024 of f32) and writes 64
- * to 256 of codes: whole sectors. Least and largest numbers pass between warps through shared memory, where a channel's
- * slots lie so that neither way of reading them meets a bank twice: k * 36 + lane, in units of 8 bytes. About 9
- * instructions an element (convert, least, largest, subtract, multiply, convert, bound, pack): less than half of what
- * an H100 issues in the time the bytes take. All loads of a thread are under way at once (128 bytes, f32 256), but a
- * block computes only when its last row is there; with 3 or more blocks on a multiprocessor the others load meanwhile.
- * It should reach 0.85 of peak bandwidth. */
+ * Bytes moved for each element, with elements of e bytes: e in; bits / 8 and 2 e / group out; 1 / head_dim (exact
+ * flags) in or 8 / head_dim (magnitudes) out. f16, 4 bits, groups of 64, heads of 128: 2.6. A warp reads 512
+ * neighbouring bytes of a row (1024 of f32) and writes 64 to 256 of codes: whole sectors. Least and largest numbers
+ * pass between warps through shared memory, where a channel's slots lie so that neither way of reading them meets a
+ * bank twice: k * 36 + lane, in units of 8 bytes. All loads of a thread are under way at once (128 bytes, f32 256); a
+ * block computes only when its last row is there, and two or more others on its multiprocessor load meanwhile (f32:
+ * one).
+ *
+ * One pass takes about 15 instructions an element. An H100 issues 22 in the time that 2.6 bytes take: 0.8 of peak
+ * bandwidth. With magnitudes it is about 25, so instructions are the limit, not memory: 0.6. The second pass reads the
+ * flags, and whatever shares a block with an exact row: at most 2 rows a head of a chunk, unless rows are infinite. */
 template <int TYPE, int BITS, key_pass PASS> __device__ void quantize_keys_packed(const cuda_plane &p) {
     extern __shared__ float2 slots[]; /* [warps][CUDA_KEY_SLOTS] */
     uint32_t channels = p.heads * p.head_dim, tiles = (channels + 255) / 256;
@@ -48,18 +51,25 @@ template <int TYPE, int BITS, key_pass PASS> __device__ void quantize_keys_packe
     if constexpr (PASS == FIRST_PASS) /* in the warp's slots, which are used after this */
         measure_pieces<TYPE, true>(p, pieces, *(measure_stage<TYPE> *)(slots + warp * CUDA_KEY_SLOTS),
                                    p.head_dim / CUDA_PIECE, first, rows, head);
+    float low[CUDA_PIECE], high[CUDA_PIECE];
 #pragma unroll
     for (int k = 0; k < CUDA_PIECE; k++) {
-        float low = __int_as_float(0x7f800000), high = -low;
-#pragma unroll
-        for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
-            if (quantized >> i & 1u) {
-                low = fminf(low, pieces[i].get(k));
-                high = fmaxf(high, pieces[i].get(k));
-            }
-        }
-        slots[warp * CUDA_KEY_SLOTS + k * 36 + lane] = make_float2(low, high);
+        low[k] = __uint_as_float(INFINITE);
+        high[k] = -low[k];
     }
+#pragma unroll
+    for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+        if (!(quantized >> i & 1u))
+            continue;
+#pragma unroll
+        for (int k = 0; k < CUDA_PIECE; k++) {
+            low[k] = fminf(low[k], pieces[i].get(k));
+            high[k] = fmaxf(high[k], pieces[i].get(k));
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < CUDA_PIECE; k++)
+        slots[warp * CUDA_KEY_SLOTS + k * 36 + lane] = make_float2(low[k], high[k]);
     __syncthreads();
     for (uint32_t c = threadIdx.x; c < 256; c += blockDim.x) {
         uint32_t slot = c % CUDA_PIECE * 36 + c / CUDA_PIECE;
@@ -88,10 +98,11 @@ template <int TYPE, int BITS, key_pass PASS> __device__ void quantize_keys_packe
         if (i >= rows)
             break;
         packed_codes codes = {0, 0};
+        if (quantized >> i & 1u) {
 #pragma unroll
-        for (int k = 0; k < CUDA_PIECE; k++)
-            if (quantized >> i & 1u)
+            for (int k = 0; k < CUDA_PIECE; k++)
                 put_code<BITS>(codes, k, code_of<BITS>(ranges[k], pieces[i].get(k)));
+        }
         store_codes<BITS>(p, first + i, channel, codes);
     }
 }
@@ -118,7 +129,7 @@ template <int TYPE, int BITS> __device__ void quantize_keys_strided(const cuda_p
     __syncthreads();
     stage<TYPE>(p, from, offsets, block.rows, p.group, width, tile, STRIDE);
     __syncthreads();
-    float low = __int_as_float(0x7f800000), high = -low;
+    float low = __uint_as_float(INFINITE), high = -low;
     uint32_t head = (first_channel + t % WIDTH) / p.head_dim;
     for (uint32_t r = t / WIDTH; t % WIDTH < width && r < block.rows; r += CUDA_THREADS / WIDTH) {
         float value = to_float<TYPE>(tile[r * STRIDE + t % WIDTH]);

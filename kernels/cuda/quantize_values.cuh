@@ -2,12 +2,16 @@
 #include "measure.cuh"
 
 /* A thread takes a piece of 8 channels in each of 8 rows; a group's pieces are neighbouring lanes of a warp, which find
- * its range by shuffles. A head's last group may be shorter: the lanes that it lacks stay idle.
+ * its range by shuffles. A head's last group may be shorter: the lanes that it lacks stay idle. With MEASURE no row is
+ * exact, and magnitudes come out as well; blank_values then does what is left.
  *
- * Bytes moved for each element, with elements of e bytes: e in; bits / 8, 2 e / group and 1 / head_dim (exact flags)
- * out and in. f16, 4 bits, groups of 64: 2.56. A warp reads 512 neighbouring bytes (1024 of f32) and writes 64 to 256
- * of codes: whole sectors. No shared memory. About 11 instructions an element, two thirds of what an H100 issues in the
- * time the bytes take. 128 bytes a thread (f32: 256) are under way at once: 0.85 of peak bandwidth. */
+ * Bytes moved for each element, with elements of e bytes: e in; bits / 8 and 2 e / group out; 1 / head_dim (exact
+ * flags) in or 4 / head_dim (magnitudes) out. f16, 4 bits, groups of 64, heads of 128: 2.6. A warp reads 512
+ * neighbouring bytes (1024 of f32) and writes 64 to 256 of codes: whole sectors. Shared memory only for magnitudes. 128
+ * bytes a thread (f32: 256) are under way at once, by 3 blocks on a multiprocessor (f32: 2).
+ *
+ * About 17 instructions an element, of the 22 that an H100 issues in the time that 2.6 bytes take: 0.75 of peak
+ * bandwidth. With magnitudes about 24: the limit is instructions, 0.6 of peak. */
 template <int TYPE, int BITS, bool MEASURE> __device__ void quantize_values_packed(const cuda_plane &p) {
     uint32_t lanes = p.group / CUDA_PIECE;
     uint32_t head_groups = (p.head_dim + p.group - 1) / p.group, head_pieces = head_groups * lanes;
@@ -36,29 +40,54 @@ template <int TYPE, int BITS, bool MEASURE> __device__ void quantize_values_pack
         __shared__ measure_stage<TYPE> stages[CUDA_THREADS / 32];
         measure_pieces<TYPE, false>(p, pieces, stages[threadIdx.x / 32], head_pieces, (uint32_t)first, rows, head);
     }
+    float low[CUDA_THREAD_ROWS], high[CUDA_THREAD_ROWS];
 #pragma unroll
     for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
-        float low = __int_as_float(0x7f800000), high = -low;
+        low[i] = __uint_as_float(INFINITE);
+        high[i] = -low[i];
         if (quantized >> i & 1u) {
 #pragma unroll
             for (int k = 0; k < CUDA_PIECE; k++) {
-                low = fminf(low, pieces[i].get(k));
-                high = fmaxf(high, pieces[i].get(k));
+                low[i] = fminf(low[i], pieces[i].get(k));
+                high[i] = fmaxf(high[i], pieces[i].get(k));
             }
         }
         for (uint32_t width = lanes / 2; width > 0; width /= 2) {
-            low = fminf(low, __shfl_xor_sync(0xffffffffu, low, width));
-            high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, width));
+            low[i] = fminf(low[i], __shfl_xor_sync(0xffffffffu, low[i], width));
+            high[i] = fmaxf(high[i], __shfl_xor_sync(0xffffffffu, high[i], width));
         }
-        if (!inside || first + i >= p.rows)
-            continue;
-        range range =
-            range_of<TYPE, BITS>(p, low, high, ((first + i) * p.heads + head) * head_groups + group, at % lanes == 0);
-        packed_codes codes = {0, 0};
+    }
+    /* A division and what goes with it for each row, shared out over the group's lanes: each finds the ranges of rows
+     * `own` and `own` + `lanes`. */
+    uint32_t own = at % lanes, leader = threadIdx.x % 32 - own;
+    range ranges[2];
 #pragma unroll
-        for (int k = 0; k < CUDA_PIECE; k++)
-            if (quantized >> i & 1u)
-                put_code<BITS>(codes, k, code_of<BITS>(range, pieces[i].get(k)));
+    for (int turn = 0; turn < 2; turn++) {
+        uint32_t row = own + turn * lanes;
+        float row_low = 0.0f, row_high = 0.0f;
+#pragma unroll
+        for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+            row_low = row == i ? low[i] : row_low;
+            row_high = row == i ? high[i] : row_high;
+        }
+        ranges[turn] = range{0.0f, 0.0f};
+        if (turn * lanes < CUDA_THREAD_ROWS)
+            ranges[turn] = range_of<TYPE, BITS>(p, row_low, row_high,
+                                                ((first + row) * p.heads + head) * head_groups + group, row < rows);
+    }
+#pragma unroll
+    for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
+        range of = i < lanes ? ranges[0] : ranges[1];
+        of.minimum = __shfl_sync(0xffffffffu, of.minimum, leader + i % lanes);
+        of.inverse = __shfl_sync(0xffffffffu, of.inverse, leader + i % lanes);
+        if (!inside || i >= rows)
+            continue;
+        packed_codes codes = {0, 0};
+        if (quantized >> i & 1u) {
+#pragma unroll
+            for (int k = 0; k < CUDA_PIECE; k++)
+                put_code<BITS>(codes, k, code_of<BITS>(of, pieces[i].get(k)));
+        }
         store_codes<BITS>(p, first + i, head * p.head_dim + c, codes);
     }
 }
@@ -133,7 +162,7 @@ template <int TYPE, int BITS> __device__ void quantize_values_strided(const cuda
     __syncthreads();
     for (uint32_t i = t / 32; i < rows * groups; i += CUDA_THREADS / 32) { /* a warp for a group of a row */
         uint32_t r = i / groups, g = i % groups, head = (first_group + g) / at.head_groups;
-        float low = __int_as_float(0x7f800000), high = -low;
+        float low = __uint_as_float(INFINITE), high = -low;
         if (exact[r * p.heads + head] == 0) {
             for (uint32_t c = starts[g] + t % 32; c < starts[g + 1]; c += 32) {
                 float value = to_float<TYPE>(tile[r * stride + c]);
