@@ -210,15 +210,24 @@ typedef struct loss16 {
     __m256d errors[4], squares[4], worst[4];
 } loss16;
 
-INLINE void v_loss(loss16 *loss, v16 x, v16 y) {
+INLINE loss16 v_loss(loss16 loss, v16 x, v16 y) {
     for (int i = 0; i < 4; i++) {
         __m256 from = i < 2 ? x.low : x.high, to = i < 2 ? y.low : y.high;
         __m256d a = _mm256_cvtps_pd(i % 2 ? _mm256_extractf128_ps(from, 1) : _mm256_castps256_ps128(from));
         __m256d b = _mm256_cvtps_pd(i % 2 ? _mm256_extractf128_ps(to, 1) : _mm256_castps256_ps128(to));
         __m256d error = _mm256_sub_pd(a, b);
-        loss->errors[i] = _mm256_add_pd(loss->errors[i], _mm256_mul_pd(error, error));
-        loss->squares[i] = _mm256_add_pd(loss->squares[i], _mm256_mul_pd(a, a));
-        loss->worst[i] = _mm256_max_pd(loss->worst[i], _mm256_andnot_pd(_mm256_set1_pd(-0.0), error));
+        loss.errors[i] = _mm256_add_pd(loss.errors[i], _mm256_mul_pd(error, error));
+        loss.squares[i] = _mm256_add_pd(loss.squares[i], _mm256_mul_pd(a, a));
+        loss.worst[i] = _mm256_max_pd(loss.worst[i], _mm256_andnot_pd(_mm256_set1_pd(-0.0), error));
+    }
+    return loss;
+}
+
+INLINE void v_loss_lanes(loss16 loss, double lanes[3][16]) {
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_pd(&lanes[0][i * 4], loss.errors[i]);
+        _mm256_storeu_pd(&lanes[1][i * 4], loss.squares[i]);
+        _mm256_storeu_pd(&lanes[2][i * 4], loss.worst[i]);
     }
 }
 

@@ -20,7 +20,8 @@
  *   o_min o_max (x, y)  o_least(x)  o_greatest(x)           the last two over all lanes, as elements
  *   o_read(p, n)  o_write(p, x, n)                          ordered integers in memory
  *   loss16                       16 lanes each of errors, squares, worst, in double precision (kernels.h, compare)
- *   v_loss(loss, x, y)           adds one of each
+ *   v_loss(loss, x, y)           with one of each added
+ *   v_loss_lanes(loss, lanes)    as numbers
  *
  * Codes of 8 channels fill whole bytes, so vectors work on runs of 32, 16 and 8 channels of one head. Odd shapes (a
  * head that is no multiple of 8 channels) are left to scalar.c: no engine has them. */
@@ -602,44 +603,42 @@ static void dequantize(const kernel_chunk *chunk, const kernel_codes *in, void *
 
 /* ---- compare ---- */
 
-/* Up to 16 elements, some of which may not be finite. Returns whether one of those differs. */
-static bool compare_some(loss16 *loss, const uint8_t *original, const uint8_t *other, size_t n, kernel_type type) {
+/* Up to 16 elements, some of which may not be finite. Sets `*different` if one of those differs. */
+static loss16 compare_some(loss16 loss, const uint8_t *original, const uint8_t *other, size_t n, kernel_type type,
+                           bool *different) {
     float x[LANES] = {0}, y[LANES] = {0}; /* 0 adds nothing */
-    bool different = false;
     for (size_t i = 0; i < n; i++) {
         float a = load_element(type, original, i), b = load_element(type, other, i);
         bool finite = isfinite(a) && isfinite(b);
-        different |= !finite && bits_of(a) != bits_of(b);
+        *different |= !finite && bits_of(a) != bits_of(b);
         x[i] = finite ? a : 0;
         y[i] = finite ? b : 0;
     }
-    v_loss(loss, v_load(x, LANES), v_load(y, LANES));
-    return different;
+    return v_loss(loss, v_load(x, LANES), v_load(y, LANES));
 }
 
+/* `sums` goes by value, so that it can stay in registers. */
 INLINE int compare_all(const uint8_t *original, const uint8_t *other, size_t n, kernel_loss *loss, kernel_type type) {
-    loss16 sums;
-    memset(&sums, 0, sizeof sums);
+    loss16 sums = {0};
     bool different = false;
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         const uint8_t *a = original + i * size_of(type), *b = other + i * size_of(type);
         v16 x = load(type, a, LANES), y = load(type, b, LANES);
         if (!v_any_from(v_max_bits(v_abs(x), v_abs(y)), 0x7f800000u))
-            v_loss(&sums, x, y);
+            sums = v_loss(sums, x, y);
         else
-            different |= compare_some(&sums, a, b, LANES, type);
+            sums = compare_some(sums, a, b, LANES, type, &different);
     }
     if (i < n)
-        different |= compare_some(&sums, original + i * size_of(type), other + i * size_of(type), n - i, type);
+        sums = compare_some(sums, original + i * size_of(type), other + i * size_of(type), n - i, type, &different);
     double lanes[3][LANES];
-    static_assert(sizeof lanes == sizeof sums, "lanes in order, nothing else");
-    memcpy(lanes, &sums, sizeof lanes);
+    v_loss_lanes(sums, lanes);
     for (int width = LANES / 2; width > 0; width /= 2) {
         for (int j = 0; j < width; j++) {
             lanes[0][j] += lanes[0][j + width];
             lanes[1][j] += lanes[1][j + width];
-            lanes[2][j] = fmax(lanes[2][j], lanes[2][j + width]);
+            lanes[2][j] = lanes[2][j] > lanes[2][j + width] ? lanes[2][j] : lanes[2][j + width];
         }
     }
     *loss = (kernel_loss){lanes[0][0], lanes[1][0], different ? INFINITY : lanes[2][0]};

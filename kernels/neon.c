@@ -194,15 +194,24 @@ typedef struct loss16 {
     float64x2_t errors[8], squares[8], worst[8];
 } loss16;
 
-INLINE void v_loss(loss16 *loss, v16 x, v16 y) {
+INLINE loss16 v_loss(loss16 loss, v16 x, v16 y) {
     for (int i = 0; i < 8; i++) {
         float32x4_t from = x.part[i / 2], to = y.part[i / 2];
         float64x2_t a = vcvt_f64_f32(i % 2 ? vget_high_f32(from) : vget_low_f32(from));
         float64x2_t b = vcvt_f64_f32(i % 2 ? vget_high_f32(to) : vget_low_f32(to));
         float64x2_t error = vsubq_f64(a, b);
-        loss->errors[i] = vaddq_f64(loss->errors[i], vmulq_f64(error, error));
-        loss->squares[i] = vaddq_f64(loss->squares[i], vmulq_f64(a, a));
-        loss->worst[i] = vmaxq_f64(loss->worst[i], vabsq_f64(error));
+        loss.errors[i] = vaddq_f64(loss.errors[i], vmulq_f64(error, error));
+        loss.squares[i] = vaddq_f64(loss.squares[i], vmulq_f64(a, a));
+        loss.worst[i] = vmaxq_f64(loss.worst[i], vabsq_f64(error));
+    }
+    return loss;
+}
+
+INLINE void v_loss_lanes(loss16 loss, double lanes[3][16]) {
+    for (int i = 0; i < 8; i++) {
+        vst1q_f64(&lanes[0][i * 2], loss.errors[i]);
+        vst1q_f64(&lanes[1][i * 2], loss.squares[i]);
+        vst1q_f64(&lanes[2][i * 2], loss.worst[i]);
     }
 }
 
