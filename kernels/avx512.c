@@ -145,11 +145,11 @@ INLINE o32 o_min(o32 x, o32 y) {
 INLINE o32 o_max(o32 x, o32 y) {
     return _mm512_max_epi16(x, y);
 }
-INLINE uint16_t o_least(o32 x) {
+INLINE int16_t o_least(o32 x) {
     __m256i y = _mm256_min_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
     return least_turned(_mm_min_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x8000);
 }
-INLINE uint16_t o_greatest(o32 x) {
+INLINE int16_t o_greatest(o32 x) {
     __m256i y = _mm256_max_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
     return least_turned(_mm_max_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x7fff);
 }

@@ -180,14 +180,11 @@ INLINE o32 o_min(o32 x, o32 y) {
 INLINE o32 o_max(o32 x, o32 y) {
     EACH_O(vmaxq_s16(x.part[i], y.part[i]));
 }
-INLINE uint16_t turned_back(int16_t x) {
-    return (uint16_t)(x ^ ((x >> 15) & 0x7fff));
+INLINE int16_t o_least(o32 x) {
+    return (vminvq_s16(vminq_s16(vminq_s16(x.part[0], x.part[1]), vminq_s16(x.part[2], x.part[3]))));
 }
-INLINE uint16_t o_least(o32 x) {
-    return turned_back(vminvq_s16(vminq_s16(vminq_s16(x.part[0], x.part[1]), vminq_s16(x.part[2], x.part[3]))));
-}
-INLINE uint16_t o_greatest(o32 x) {
-    return turned_back(vmaxvq_s16(vmaxq_s16(vmaxq_s16(x.part[0], x.part[1]), vmaxq_s16(x.part[2], x.part[3]))));
+INLINE int16_t o_greatest(o32 x) {
+    return (vmaxvq_s16(vmaxq_s16(vmaxq_s16(x.part[0], x.part[1]), vmaxq_s16(x.part[2], x.part[3]))));
 }
 
 typedef struct loss16 {
