@@ -1,4 +1,4 @@
-/* check_cuda [kernels|lanes|faults|no_device]: the CUDA path against the scalar kernels, bit for bit. Exit code 77
+/* check_cuda [kernels|lanes|arrays|faults|no_device]: the CUDA path against the scalar kernels, bit for bit. Exit code 77
  * where there is nothing to run it on. */
 #include "cuda.h"
 
@@ -44,6 +44,8 @@ int main(int argc, char **argv) {
         check_kernels(device);
     if (all || strcmp(suite, "lanes") == 0)
         check_lanes(device);
+    if (all || strcmp(suite, "arrays") == 0)
+        check_arrays(device);
     device_close(device);
     if (all || strcmp(suite, "faults") == 0)
         check_faults();
