@@ -43,7 +43,7 @@ static bool fails(const char *name) {
         return false;
     if (!failed.name)
         failed = (shim_failed){name, phase};
-    context_lost |= phase == SHIM_CLOSING && strcmp(name, "CtxPushCurrent") == 0;
+    context_lost |= (phase == SHIM_CLOSING || wanted.later_too) && strcmp(name, "CtxPushCurrent") == 0;
     return true;
 }
 
