@@ -1,4 +1,7 @@
 /* Codes to elements. Exact rows are put in place afterwards by whoever launched this. */
+#ifndef KVOT_DEQUANTIZE_CUH
+#define KVOT_DEQUANTIZE_CUH
+
 #include "device.cuh"
 
 template <int TYPE> __device__ float load_number(uint64_t elements, size_t at) {
@@ -74,6 +77,34 @@ template <int TYPE, int BITS, bool KEYS> __device__ void dequantize_packed(const
     }
 }
 
+/* Where a channel's scale and minimum are among those of a row (values), or of a group of rows (keys). */
+__device__ inline uint32_t column_of(const cuda_plane &p, uint32_t channel) {
+    uint32_t head_groups = (p.head_dim + p.group - 1) / p.group;
+    return p.keys ? channel : channel / p.head_dim * head_groups + channel % p.head_dim / p.group;
+}
+
+/* Decodes the rows of a block, and the `width` of at most WIDTH channels from `first_channel` on, whose columns are
+ * given, into a tile of shared memory. `first_channel` is a multiple of 8. */
+template <int TYPE, int BITS, uint32_t WIDTH>
+__device__ void decode_tile(const cuda_plane &p, const row_block &block, uint32_t first_channel, uint32_t width,
+                            const uint32_t *columns, element_of<TYPE> *tile, uint32_t stride) {
+    constexpr uint32_t PIECES = WIDTH / CUDA_PIECE;
+    uint32_t channels = p.heads * p.head_dim, row_columns = p.heads * ((p.head_dim + p.group - 1) / p.group);
+    for (uint32_t i = threadIdx.x; i < block.rows * PIECES; i += CUDA_THREADS) {
+        uint32_t r = i / PIECES, first = i % PIECES * CUDA_PIECE;
+        if (first >= width)
+            continue;
+        size_t numbers = p.keys ? (size_t)(block.groups + (block.in_chunk + r) / p.group) * channels
+                                : (size_t)(block.first + r) * row_columns;
+        packed_codes codes = load_code_bytes<BITS>(p, block.first + r, first_channel + first);
+        for (uint32_t k = 0; k < CUDA_PIECE && first + k < width; k++) {
+            size_t at = numbers + columns[first + k];
+            tile[r * stride + first + k] = from_float<TYPE>(
+                value_of(get_code<BITS>(codes, k), load_number<TYPE>(p.scales, at), load_number<TYPE>(p.minima, at)));
+        }
+    }
+}
+
 /* Any strides and head sizes, keys and values. One block: 64 rows of a chunk and 64 channels, put together in shared
  * memory and written along whichever axis is dense in memory. A row of the tile is an odd number of words, so that rows
  * and channels of it can be read without bank conflicts.
@@ -84,32 +115,16 @@ template <int TYPE, int BITS> __device__ void dequantize_strided(const cuda_plan
     constexpr uint32_t SIDE = CUDA_TILE, STRIDE = SIDE + 4 / sizeof(element_of<TYPE>);
     __shared__ element_of<TYPE> tile[SIDE * STRIDE];
     __shared__ int64_t offsets[SIDE];
-    __shared__ uint32_t
-        columns[SIDE]; /* where a channel's number is among the numbers of a row, or of a group of rows */
+    __shared__ uint32_t columns[SIDE];
     uint32_t channels = p.heads * p.head_dim, tiles = (channels + SIDE - 1) / SIDE, t = threadIdx.x;
-    uint32_t head_groups = (p.head_dim + p.group - 1) / p.group;
     uint32_t first_channel = blockIdx.x % tiles * SIDE, width = min(SIDE, channels - first_channel);
     row_block block = locate(p, blockIdx.x / tiles, SIDE);
     if (t < width) {
-        uint32_t channel = first_channel + t;
-        offsets[t] = channel_offset(p, channel);
-        columns[t] = p.keys ? channel : channel / p.head_dim * head_groups + channel % p.head_dim / p.group;
+        offsets[t] = channel_offset(p, first_channel + t);
+        columns[t] = column_of(p, first_channel + t);
     }
     __syncthreads();
-    constexpr uint32_t PIECES = SIDE / CUDA_PIECE;
-    for (uint32_t i = t; i < block.rows * PIECES; i += CUDA_THREADS) {
-        uint32_t r = i / PIECES, first = i % PIECES * CUDA_PIECE;
-        if (first >= width)
-            continue;
-        size_t numbers = p.keys ? (size_t)(block.groups + (block.in_chunk + r) / p.group) * channels
-                                : (size_t)(block.first + r) * p.heads * head_groups;
-        packed_codes codes = load_code_bytes<BITS>(p, block.first + r, first_channel + first);
-        for (uint32_t k = 0; k < CUDA_PIECE && first + k < width; k++) {
-            size_t at = numbers + columns[first + k];
-            tile[r * STRIDE + first + k] = from_float<TYPE>(
-                value_of(get_code<BITS>(codes, k), load_number<TYPE>(p.scales, at), load_number<TYPE>(p.minima, at)));
-        }
-    }
+    decode_tile<TYPE, BITS, SIDE>(p, block, first_channel, width, columns, tile, STRIDE);
     __syncthreads();
     bool tokens = tokens_are_neighbours(p);
     element_of<TYPE> *to = (element_of<TYPE> *)p.elements + block.first * p.token_stride;
@@ -119,3 +134,5 @@ template <int TYPE, int BITS> __device__ void dequantize_strided(const cuda_plan
             to[r * p.token_stride + offsets[c]] = tile[r * STRIDE + c];
     }
 }
+
+#endif

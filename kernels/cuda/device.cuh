@@ -24,6 +24,13 @@ template <int TYPE> __device__ float to_float(element_of<TYPE> element) {
     }
 }
 
+template <int TYPE> __device__ uint32_t bits_of(element_of<TYPE> element) {
+    if constexpr (TYPE == KERNEL_F32)
+        return __float_as_uint(element);
+    else
+        return element;
+}
+
 /* What is beyond the largest finite half becomes that half. */
 __device__ inline float to_half_range(float value) {
     return fminf(fmaxf(value, -65504.0f), 65504.0f);
@@ -50,6 +57,10 @@ template <int TYPE> struct piece {
     __device__ void clear() {
         for (int i = 0; i < WORDS; i++)
             words[i] = 0;
+    }
+    __device__ void fill(element_of<TYPE> element) {
+        for (int i = 0; i < WORDS; i++)
+            words[i] = bits_of<TYPE>(element) * (WORDS == 8 ? 1u : 0x10001u);
     }
     __device__ void load(const void *from) {
         for (int i = 0; i < WORDS / 4; i++) {

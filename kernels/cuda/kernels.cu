@@ -1,5 +1,6 @@
 /* The module: every kernel by name, one for each element type and number of bits. */
 #include "choose.cuh"
+#include "compare.cuh"
 #include "dequantize.cuh"
 #include "exact.cuh"
 #include "magnitudes.cuh"
@@ -32,7 +33,9 @@
     KERNEL(quantize_values_strided_##name##_##bits, CUDA_THREADS, 2, (quantize_values_strided<type, bits>))            \
     KERNEL(dequantize_keys_packed_##name##_##bits, CUDA_THREADS, 4, (dequantize_packed<type, bits, true>))             \
     KERNEL(dequantize_values_packed_##name##_##bits, CUDA_THREADS, 4, (dequantize_packed<type, bits, false>))          \
-    KERNEL(dequantize_strided_##name##_##bits, CUDA_THREADS, 4, (dequantize_strided<type, bits>))
+    KERNEL(dequantize_strided_##name##_##bits, CUDA_THREADS, 4, (dequantize_strided<type, bits>))                      \
+    KERNEL(compare_packed_##name##_##bits, 16 * CUDA_COMPARE_ROWS_PACKED, 8, (compare_packed<type, bits>))             \
+    KERNEL(compare_strided_##name##_##bits, CUDA_THREADS, 4, (compare_strided<type, bits>))
 
 #define FOR_TYPE(name, type)                                                                                           \
     KERNEL(magnitudes_packed_##name, CUDA_THREADS, 4, (magnitudes<type, 16 / sizeof(element_of<type>), false>))        \

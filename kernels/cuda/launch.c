@@ -26,6 +26,8 @@ static const char *const families[CUDA_FAMILIES] = {
     [CUDA_DEQUANTIZE_KEYS_PACKED] = "dequantize_keys_packed",
     [CUDA_DEQUANTIZE_VALUES_PACKED] = "dequantize_values_packed",
     [CUDA_DEQUANTIZE_STRIDED] = "dequantize_strided",
+    [CUDA_COMPARE_PACKED] = "compare_packed",
+    [CUDA_COMPARE_STRIDED] = "compare_strided",
     [CUDA_CHOOSE] = "choose",
     [CUDA_GATHER] = "gather",
     [CUDA_SCATTER] = "scatter",
@@ -39,7 +41,7 @@ bool cuda_kernel_name(uint32_t kernel, char name[64]) {
     uint32_t family = kernel / CUDA_VARIANTS, type = kernel % CUDA_VARIANTS / BIT_WIDTHS, bits = kernel % BIT_WIDTHS;
     if (family >= CUDA_FAMILIES)
         return false;
-    if (family >= CUDA_QUANTIZE_KEYS_PACKED && family <= CUDA_DEQUANTIZE_STRIDED) {
+    if (family >= CUDA_QUANTIZE_KEYS_PACKED && family <= CUDA_COMPARE_STRIDED) {
         snprintf(name, 64, "kvot_%s_%s_%u", families[family], types[type], bit_widths[bits]);
         return true;
     }
@@ -186,6 +188,14 @@ cuda_launch cuda_dequantize(const cuda_plane *plane) {
     return (cuda_launch){.kernel = kernel_of(CUDA_DEQUANTIZE_STRIDED, plane, true),
                          .blocks = cuda_row_blocks(plane, CUDA_TILE) * ceil_div(channels, CUDA_TILE),
                          .threads = CUDA_THREADS};
+}
+
+cuda_launch cuda_compare(const cuda_plane *plane) {
+    bool packed = is_packed(plane);
+    uint32_t rows = packed ? CUDA_COMPARE_ROWS_PACKED : CUDA_COMPARE_ROWS;
+    return (cuda_launch){.kernel = kernel_of(packed ? CUDA_COMPARE_PACKED : CUDA_COMPARE_STRIDED, plane, true),
+                         .blocks = cuda_row_blocks(plane, rows),
+                         .threads = 16 * rows};
 }
 
 static cuda_launch move_exact(cuda_family family, const cuda_exact *exact) {

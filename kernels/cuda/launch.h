@@ -17,6 +17,7 @@ typedef struct cuda_plane {
     uint64_t exact;                                    /* [rows][heads] */
     uint64_t sums, squares;                            /* [rows][heads]; `squares` may be 0 */
     uint64_t scales, minima, codes, high;              /* as in kernel_codes; `high` for 3 bits only */
+    uint64_t losses;                                   /* kernel_loss [rows] */
     uint32_t rows, first, chunk_rows;                  /* first <= rows */
     uint32_t heads, head_dim, group;
     float share;
@@ -67,6 +68,8 @@ typedef enum cuda_family {
     CUDA_DEQUANTIZE_KEYS_PACKED,
     CUDA_DEQUANTIZE_VALUES_PACKED,
     CUDA_DEQUANTIZE_STRIDED,
+    CUDA_COMPARE_PACKED,
+    CUDA_COMPARE_STRIDED,
     CUDA_CHOOSE,
     CUDA_GATHER, /* by size of an element only: f32 or f16 */
     CUDA_SCATTER,
@@ -87,7 +90,10 @@ enum {
     CUDA_VALUE_CHANNELS = 128, /* a tile of strided values: these channels, and what is missing of their groups */
     CUDA_VALUE_ROWS = 32,      /* of that; half as many of f32 */
     CUDA_KEY_SLOTS = 8 * 36,   /* packed keys: 8 bytes of shared memory each, for every warp */
-    CUDA_TILE = 64             /* strided dequantize: rows and channels of a tile */
+    CUDA_TILE = 64,            /* strided dequantize: rows and channels of a tile */
+    CUDA_COMPARE_CHANNELS = 128,
+    CUDA_COMPARE_ROWS_PACKED = 8, /* compare: rows of a block, each with 16 threads */
+    CUDA_COMPARE_ROWS = CUDA_THREADS / 16
 };
 
 typedef struct cuda_launch {
@@ -109,6 +115,10 @@ cuda_launch cuda_quantize(const cuda_plane *plane);
 cuda_launch cuda_measure(const cuda_plane *plane);
 cuda_launch cuda_settle(const cuda_plane *plane);
 cuda_launch cuda_dequantize(const cuda_plane *plane);
+
+/* What the codes lose of each row of the plane, over all heads and channels: what compare says of the row and of what
+ * becomes of it, decoded and with exact rows in place. */
+cuda_launch cuda_compare(const cuda_plane *plane);
 cuda_launch cuda_gather(const cuda_exact *exact);
 cuda_launch cuda_scatter(const cuda_exact *exact);
 

@@ -25,6 +25,7 @@ typedef struct sample {
     uint8_t *exact;
     kernel_codes codes;
     uint8_t *decoded;
+    kernel_loss *losses; /* [rows] */
     size_t element_bytes, row_bytes, ranges, code_bytes, high_bytes;
 } sample;
 
@@ -34,8 +35,10 @@ sample sample_make(kernel_chunk chunk, uint32_t first, bool start, uint32_t seed
 void sample_measure(sample *sample);
 /* Exact rows as compress.c has them. `keys` is NULL for a plane of K. For K, `given` is NULL for the rule. */
 void sample_choose(sample *sample, const struct sample *keys, const struct sample *values, const uint8_t *given);
-/* Codes, and decoded rows with exact rows in place. */
+/* Codes, then sample_decode. */
 void sample_quantize(sample *sample);
+/* Decoded rows with exact rows in place, and what was lost. */
+void sample_decode(sample *sample);
 void sample_free(sample *sample);
 
 /* Strides of a layout; returns how many elements it takes, `*base` is where the first one is. */

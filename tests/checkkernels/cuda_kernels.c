@@ -98,15 +98,24 @@ static void check_codes(bench *bench, const char *kernel, const sample *s, const
     holds(bench, kernel, "high", plane->high, s->codes.high);
 }
 
+/* A sample in some layout: its rows, to be freed, are `bytes` bytes that a buffer at `input` holds too. */
+static cuda_plane place_rows(bench *bench, const sample *s, layout layout, size_t *base, size_t *bytes,
+                             uint8_t **elements, uint64_t *input) {
+    cuda_plane plane = lane_cuda_plane(&(lane_chunks){s->chunk.rows, s->first, s->start},
+                                       &(lane_plane){.chunk = s->chunk, .rows = {.device = 1}}, 0);
+    *bytes = layout_strides(layout, &s->chunk, &plane, base) * s->element_bytes;
+    *elements = laid_out(&plane, *base, *bytes, s->element_bytes, s->rows);
+    *input = buffer(bench, *elements, *bytes);
+    plane.elements = *input + *base * s->element_bytes;
+    return plane;
+}
+
 static void check_plane(bench *bench, sample *s, layout layout) {
     const kernel_chunk *chunk = &s->chunk;
     size_t base, heads = (size_t)chunk->rows * chunk->heads, bytes;
-    cuda_plane plane = lane_cuda_plane(&(lane_chunks){chunk->rows, s->first, s->start},
-                                       &(lane_plane){.chunk = *chunk, .rows = {.device = 1}}, 0);
-    bytes = layout_strides(layout, chunk, &plane, &base) * s->element_bytes;
-    uint8_t *elements = laid_out(&plane, base, bytes, s->element_bytes, s->rows);
-    uint64_t input = buffer(bench, elements, bytes);
-    plane.elements = input + base * s->element_bytes;
+    uint8_t *elements;
+    uint64_t input;
+    cuda_plane plane = place_rows(bench, s, layout, &base, &bytes, &elements, &input);
     plane.sums = buffer(bench, NULL, heads * sizeof(float));
     plane.squares = buffer(bench, NULL, heads * sizeof(float));
     launch(bench, cuda_magnitudes(&plane), &plane);
@@ -131,6 +140,11 @@ static void check_plane(bench *bench, sample *s, layout layout) {
         holds(bench, "measure", "squares", plane.squares, s->squares);
     launch(bench, cuda_settle(&plane), &plane);
     check_codes(bench, "settle", s, &plane);
+    plane.losses = buffer(bench, NULL, chunk->rows * sizeof *s->losses);
+    launch(bench, cuda_compare(&plane), &plane);
+    holds(bench, "compare", "losses", plane.losses, s->losses);
+    holds(bench, "compare", "exact", plane.exact, s->exact);
+    check_codes(bench, "compare", s, &plane);
     holds(bench, "quantize", "input", input, elements);
     free(elements);
 
@@ -166,6 +180,32 @@ static void check_plane(bench *bench, sample *s, layout layout) {
     free(decoded);
     free(list);
     free(values);
+    release(bench);
+}
+
+/* Codes that quantize never makes: some scales are the largest of the type, so that elements come back infinite. */
+static void check_infinite_losses(bench *bench, sample *s, layout layout) {
+    size_t base, bytes, ranges = s->ranges * s->element_bytes;
+    uint8_t *elements;
+    uint64_t input;
+    for (size_t i = 0; i < s->ranges; i++)
+        if (random_below(40) == 0)
+            memcpy((uint8_t *)s->codes.scales + i * s->element_bytes,
+                   s->chunk.type == KERNEL_F32    ? (const void *)&(float){0x1.fffffep127f}
+                   : s->chunk.type == KERNEL_BF16 ? (const void *)&(uint16_t){0x7f7f}
+                                                  : (const void *)&(uint16_t){0x7bff},
+                   s->element_bytes);
+    sample_decode(s);
+    cuda_plane plane = place_rows(bench, s, layout, &base, &bytes, &elements, &input);
+    plane.exact = buffer(bench, s->exact, (size_t)s->chunk.rows * s->chunk.heads);
+    plane.scales = buffer(bench, s->codes.scales, ranges);
+    plane.minima = buffer(bench, s->codes.minima, ranges);
+    plane.codes = buffer(bench, s->codes.codes, s->code_bytes);
+    plane.high = buffer(bench, s->codes.high, s->high_bytes);
+    plane.losses = buffer(bench, NULL, s->chunk.rows * sizeof *s->losses);
+    launch(bench, cuda_compare(&plane), &plane);
+    holds(bench, "compare", "infinite losses", plane.losses, s->losses);
+    free(elements);
     release(bench);
 }
 
@@ -255,6 +295,8 @@ void check_kernels(device *device) {
                         check_plane(&bench, &keys, layout);
                         check_plane(&bench, &values, layout);
                     }
+                    check_infinite_losses(&bench, &keys, number % LAYOUTS);
+                    check_infinite_losses(&bench, &values, number % LAYOUTS);
                     sample_free(&keys);
                     sample_free(&values);
                 }

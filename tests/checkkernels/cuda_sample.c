@@ -72,6 +72,7 @@ sample sample_make(kernel_chunk chunk, uint32_t first, bool start, uint32_t seed
     s.high_bytes = chunk.rows * s.codes.row_high_bytes;
     s.rows = room(chunk.rows * s.row_bytes);
     s.decoded = room(chunk.rows * s.row_bytes);
+    s.losses = room(chunk.rows * sizeof *s.losses);
     s.sums = room(heads * sizeof(float));
     s.squares = room(heads * sizeof(float));
     s.exact = room(heads);
@@ -149,22 +150,35 @@ void sample_choose(sample *s, const sample *keys, const sample *values, const ui
 }
 
 void sample_quantize(sample *s) {
-    size_t range = 0, head_bytes = s->chunk.head_dim * s->element_bytes;
+    size_t range = 0;
     for (uint32_t row = 0; row < s->chunk.rows;) {
         part part = part_at(s, row, &range);
         kernels_scalar.quantize(&part.chunk, s->rows + row * s->row_bytes, s->exact + (size_t)row * s->chunk.heads,
                                 &part.codes);
+        row += part.chunk.rows;
+    }
+    sample_decode(s);
+}
+
+void sample_decode(sample *s) {
+    size_t range = 0, head_bytes = s->chunk.head_dim * s->element_bytes;
+    for (uint32_t row = 0; row < s->chunk.rows;) {
+        part part = part_at(s, row, &range);
         kernels_scalar.dequantize(&part.chunk, &part.codes, s->decoded + row * s->row_bytes);
         row += part.chunk.rows;
     }
     for (size_t i = 0; i < (size_t)s->chunk.rows * s->chunk.heads; i++)
         if (s->exact[i])
             memcpy(s->decoded + i * head_bytes, s->rows + i * head_bytes, head_bytes);
+    for (uint32_t r = 0; r < s->chunk.rows; r++)
+        kernels_scalar.compare(s->chunk.type, s->rows + r * s->row_bytes, s->decoded + r * s->row_bytes,
+                               (size_t)s->chunk.heads * s->chunk.head_dim, &s->losses[r]);
 }
 
 void sample_free(sample *s) {
     free(s->rows);
     free(s->decoded);
+    free(s->losses);
     free(s->sums);
     free(s->squares);
     free(s->exact);
