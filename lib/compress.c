@@ -65,17 +65,27 @@ static kvot_status encode_verbatim(const compress_context *compress, unit_encode
     return status == KVOT_OK ? unit_encode_lossless(encoder, &codec_verbatim, n, error) : status;
 }
 
+/* Finds the rows of plane `i` of a unit: where the device has them, else in host memory. */
+static kvot_status find_rows(const compress_context *compress, unit_encoder *encoder, cache_job job, uint32_t i,
+                             kvot_error *error) {
+    uint32_t p = job.unit->first_plane + i;
+    unit_stream *of = &encoder->streams[i];
+    if (compress->source->on_device)
+        return source_on_device(compress->source, &encoder->codec, p, job.chunk, &of->at, error);
+    size_t bytes = (size_t)job.chunk->rows * compress->cache->tables.planes[p].row_bytes;
+    kvot_status status = unit_rows(encoder, i, bytes, error);
+    return status == KVOT_OK
+               ? source_rows(compress->source, compress->cache, &encoder->codec, p, job.chunk, of->rows, error)
+               : status;
+}
+
 static kvot_status encode_unit(const compress_context *compress, unit_encoder *encoder, cache_job job,
                                kvot_error *error) {
     const format_plane *planes = compress->cache->tables.planes + job.unit->first_plane;
     uint32_t n = job.chunk->rows, key = unit_key_plane(planes, job.unit->n_planes);
     kvot_status status = unit_streams(encoder, job.unit->n_planes, error);
-    for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++) {
-        status = unit_rows(encoder, i, (size_t)n * planes[i].row_bytes, error);
-        if (status == KVOT_OK)
-            status = source_rows(compress->source, compress->cache, &encoder->codec, job.unit->first_plane + i,
-                                 job.chunk, encoder->streams[i].rows, &encoder->streams[i].at, error);
-    }
+    for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++)
+        status = find_rows(compress, encoder, job, i, error);
     bool fixed = compress->fixed && key != UINT32_MAX;
     if (status == KVOT_OK && fixed && (status = unit_exact(encoder, (size_t)n * planes[key].heads, error)) == KVOT_OK)
         fixed_outliers_of(compress->fixed, compress->cache, job, encoder->exact);

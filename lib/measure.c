@@ -9,6 +9,17 @@ measure measure_none(void) {
     return (measure){.identical = true};
 }
 
+static void add_loss(measure *sum, const kernel_loss *loss, size_t channels) {
+    measure_add(sum, &(measure){loss->squared_error, loss->squared_sum, loss->max_error, channels, true});
+}
+
+measure measure_losses(const kernel_loss *losses, size_t rows, size_t channels) {
+    measure result = {.identical = false};
+    for (size_t r = 0; r < rows; r++)
+        add_loss(&result, &losses[r], channels);
+    return result;
+}
+
 measure measure_rows(unsigned type, const void *original, const void *other, size_t rows, size_t row_bytes) {
     measure result = measure_none();
     result.identical = memcmp(original, other, rows * row_bytes) == 0;
@@ -19,7 +30,7 @@ measure measure_rows(unsigned type, const void *original, const void *other, siz
         kernel_loss loss;
         kernels()->compare(codec_kernel_type(type), (const uint8_t *)original + r * row_bytes,
                            (const uint8_t *)other + r * row_bytes, channels, &loss);
-        measure_add(&result, &(measure){loss.squared_error, loss.squared_sum, loss.max_error, channels, true});
+        add_loss(&result, &loss, channels);
     }
     return result;
 }

@@ -36,8 +36,7 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
         status = make_room(&buffers->other, &buffers->other_bytes,
                            (size_t)job.chunk->rows * plane->heads * sizeof(float), error);
     if (status == KVOT_OK)
-        status = source_rows(find->source, find->cache, &buffers->codec, p, job.chunk, buffers->rows, &(lane_rows){0},
-                             error);
+        status = source_rows(find->source, find->cache, &buffers->codec, p, job.chunk, buffers->rows, error);
     if (status != KVOT_OK)
         return status;
     kernel_chunk chunk = codec_chunk(plane, job.chunk->rows);

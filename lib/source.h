@@ -13,9 +13,12 @@ typedef struct source {
     void *const *stream;      /* of the caller, or NULL */
 } source;
 
-/* Reads the rows of a chunk of a plane; `at` says where a lane finds them: there, or on the device still. Opens the
- * context's lane if they are on a device. */
+/* Where the context's lane, which is opened if need be, finds the rows of a chunk of a plane: of arrays on a device. */
+kvot_status source_on_device(const source *source, codec_context *context, uint32_t plane, const cache_chunk *chunk,
+                             lane_rows *at, kvot_error *error);
+
+/* Reads the rows of a chunk of a plane to host memory; by the context's lane, as above, if they are on a device. */
 kvot_status source_rows(const source *source, const cache *cache, codec_context *context, uint32_t plane,
-                        const cache_chunk *chunk, void *rows, lane_rows *at, kvot_error *error);
+                        const cache_chunk *chunk, void *rows, kvot_error *error);
 
 #endif

@@ -33,7 +33,9 @@ kvot_status unit_streams(unit_encoder *encoder, uint32_t n, kvot_error *error) {
 
 kvot_status unit_rows(unit_encoder *encoder, uint32_t i, size_t bytes, kvot_error *error) {
     unit_stream *of = &encoder->streams[i];
-    return codec_rows_room(&encoder->codec, i, &of->own_rows, &of->rows_room, bytes, &of->rows, error);
+    kvot_status status = codec_rows_room(&encoder->codec, i, &of->own_rows, &of->rows_room, bytes, &of->rows, error);
+    of->at = (lane_rows){.host = of->rows};
+    return status;
 }
 
 kvot_status unit_exact(unit_encoder *encoder, size_t n, kvot_error *error) {
@@ -47,9 +49,9 @@ uint32_t unit_key_plane(const format_plane *planes, uint32_t n_planes) {
     return UINT32_MAX;
 }
 
-/* What a stream is, once it is encoded: decodes it again and measures what was lost. */
-static kvot_status finish(unit_encoder *encoder, unit_stream *of, const format_plane *plane, uint32_t n, size_t stored,
-                          kvot_error *error) {
+/* What a stream is, once it is encoded: decodes it again and measures what was lost, unless `losses` says it. */
+static kvot_status finish(unit_encoder *encoder, unit_stream *of, const format_plane *plane, uint32_t n,
+                          const kernel_loss *losses, size_t stored, kvot_error *error) {
     const codec *codec = codec_of(plane->codec);
     size_t bytes = (size_t)n * plane->row_bytes;
     const uint8_t *decoded = of->rows;
@@ -62,7 +64,8 @@ static kvot_status finish(unit_encoder *encoder, unit_stream *of, const format_p
         if (status != KVOT_OK)
             return status;
         decoded = encoder->decoded;
-        of->measure = measure_rows(plane->type, of->rows, decoded, n, plane->row_bytes);
+        of->measure = losses ? measure_losses(losses, n, plane->row_bytes / format_type_of(plane->type)->block_bytes)
+                             : measure_rows(plane->type, of->rows, decoded, n, plane->row_bytes);
     }
     of->about = (format_stream){.checksum = format_checksum(of->bytes, stored),
                                 .decoded_checksum = format_checksum(decoded, bytes),
@@ -79,7 +82,7 @@ static kvot_status encode(unit_encoder *encoder, unit_stream *of, const format_p
     kvot_status status = make_room(&of->bytes, &of->room, codec->bound(plane, n, exact), error);
     if (status == KVOT_OK)
         status = codec->encode(&encoder->codec, plane, of->rows, n, exact, of->bytes, &stored, error);
-    return status == KVOT_OK ? finish(encoder, of, plane, n, stored, error) : status;
+    return status == KVOT_OK ? finish(encoder, of, plane, n, NULL, stored, error) : status;
 }
 
 kvot_status unit_encode_lossless(unit_encoder *encoder, const format_plane *plane, uint32_t n, kvot_error *error) {
@@ -174,9 +177,25 @@ static kvot_status encode_on_lane(unit_encoder *encoder, const format_plane *pla
         size_t stored = 0;
         status = make_room(&of->bytes, &of->room, codec_of(FORMAT_OTT)->bound(&planes[i], n, from->exact), error);
         if (status == KVOT_OK) {
-            codec_ott_stream(&planes[i], of->rows, n, from->exact, &from->codes, of->bytes, &stored);
-            status = finish(encoder, of, &planes[i], n, stored, error);
+            codec_ott_stream(&planes[i], from, of->rows, n, of->bytes, &stored);
+            status = finish(encoder, of, &planes[i], n, from->losses, stored, error);
         }
+    }
+    return status;
+}
+
+/* Reads what rows are on the device only. */
+static kvot_status fetch_rows(unit_encoder *encoder, const format_plane *planes, uint32_t n_planes, uint32_t n,
+                              kvot_error *error) {
+    kvot_status status = KVOT_OK;
+    for (uint32_t i = 0; i < n_planes && status == KVOT_OK; i++) {
+        unit_stream *of = &encoder->streams[i];
+        lane_rows from = of->at;
+        if (from.host)
+            continue;
+        status = unit_rows(encoder, i, (size_t)n * planes[i].row_bytes, error);
+        if (status == KVOT_OK)
+            status = codec_read_rows(&encoder->codec, &planes[i], &from, n, of->rows, error);
     }
     return status;
 }
@@ -190,7 +209,7 @@ kvot_status unit_encode(unit_encoder *encoder, const format_plane *planes, uint3
         return status;
     /* On the CPU; also where a device has no memory left for this chunk. */
     uint32_t key = unit_key_plane(planes, n_planes);
-    status = KVOT_OK;
+    status = fetch_rows(encoder, planes, n_planes, n, error);
     for (uint32_t i = 0; i < n_planes && status == KVOT_OK; i++)
         if (planes[i].codec == FORMAT_OTT)
             status = measure_magnitudes(&planes[i], &encoder->streams[i], n, error);

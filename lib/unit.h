@@ -7,8 +7,8 @@
 
 /* One plane's rows of a chunk, or a verbatim block, and the stream that is made of it. */
 typedef struct unit_stream {
-    uint8_t *rows; /* those to encode: in memory of this stream, or pinned memory of the lane */
-    lane_rows at;  /* where the lane finds them; set by the caller */
+    uint8_t *rows; /* those to encode, if they are in host memory: of this stream, or pinned memory of the lane */
+    lane_rows at;  /* where a lane finds them */
     uint8_t *bytes;
     format_stream about; /* all but the offset */
     measure measure;
@@ -32,7 +32,8 @@ void unit_encoder_free(unit_encoder *encoder);
 /* Makes room for the streams of `n` planes. */
 kvot_status unit_streams(unit_encoder *encoder, uint32_t n, kvot_error *error);
 
-/* Makes room for `bytes` bytes of rows of plane `i`: streams[i].rows. */
+/* Makes room in host memory for `bytes` bytes of rows of plane `i`: streams[i].rows. A caller whose rows are on the
+ * device of its lane sets streams[i].at instead. */
 kvot_status unit_rows(unit_encoder *encoder, uint32_t i, size_t bytes, kvot_error *error);
 
 /* Makes room for the exact rows of K, [rows][heads]: for a caller that knows them. */

@@ -65,6 +65,11 @@ kvot_status codec_stream_room(codec_context *context, uint8_t **own, size_t *own
     return status;
 }
 
+kvot_status codec_read_rows(codec_context *context, const format_plane *plane, const lane_rows *from, uint32_t n,
+                            void *rows, kvot_error *error) {
+    return lane_read_rows(context->lane, &(lane_plane){codec_chunk(plane, n), *from}, n, rows, error);
+}
+
 bool codec_can_quantize(unsigned type) {
     return type == FORMAT_F32 || type == FORMAT_F16 || type == FORMAT_BF16;
 }

@@ -54,9 +54,14 @@ extern const format_plane codec_verbatim;
 /* The chunk of a quantized plane as kernels see it. */
 kernel_chunk codec_chunk(const format_plane *plane, uint32_t rows);
 
-/* An ott stream, of codes that are there already. `stream` has room for codec->bound. */
-void codec_ott_stream(const format_plane *plane, const void *rows, uint32_t n, const uint8_t *exact,
-                      const kernel_codes *codes, uint8_t *stream, size_t *stream_bytes);
+/* An ott stream, of what a lane made of a chunk; the exact rows are among `rows`, which is not looked at if the lane
+ * gave their values. `stream` has room for codec->bound. */
+void codec_ott_stream(const format_plane *plane, const lane_encoded *encoded, const void *rows, uint32_t n,
+                      uint8_t *stream, size_t *stream_bytes);
+
+/* Reads `n` rows of a plane of f32, f16 or bf16 from device memory. The context has a lane. */
+kvot_status codec_read_rows(codec_context *context, const format_plane *plane, const lane_rows *from, uint32_t n,
+                            void *rows, kvot_error *error);
 
 /* Decodes an ott stream on the context's lane to where `rows` says. KVOT_E_MEMORY if the device has none left. */
 kvot_status codec_ott_decode_on_lane(codec_context *context, const format_plane *plane, const uint8_t *stream,

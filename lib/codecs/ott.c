@@ -54,25 +54,30 @@ static size_t bound(const format_plane *plane, uint32_t n, const uint8_t *exact)
     return ott.bytes;
 }
 
-/* Everything of a stream but its groups and codes. */
-static void put_exact(const format_plane *plane, const void *rows, uint32_t n, const uint8_t *exact, uint8_t *stream,
-                      format_ott *ott) {
+/* Lays out a stream and says in it which rows are exact. */
+static void begin(const format_plane *plane, uint32_t n, const uint8_t *exact, uint8_t *stream, format_ott *ott) {
     format_ott_layout(ott, plane, n, count_exact(plane, n, exact));
     memset(stream, 0, ott->codes);
     uint16_t *counts = (void *)stream, *row = (void *)(stream + ott->rows_at);
-    uint8_t *values = stream + ott->exact;
-    size_t head_bytes = (size_t)ott->head_dim * ott->elem_bytes;
     for (uint32_t h = 0; h < plane->heads; h++) {
         for (uint32_t r = 0; r < n; r++) {
             if (!exact[(size_t)r * plane->heads + h])
                 continue;
             counts[h]++;
             *row++ = (uint16_t)r;
-            memcpy(values, (const uint8_t *)rows + (size_t)r * plane->row_bytes + h * head_bytes, head_bytes);
-            values += head_bytes;
         }
     }
     memset(stream + ott->codes + n * ott->row_code_bytes, 0, ott->high - ott->codes - n * ott->row_code_bytes);
+}
+
+/* Copies the exact rows, which are listed in the stream, from among all rows. */
+static void copy_exact(const format_plane *plane, const format_ott *ott, const void *rows, uint8_t *stream) {
+    const uint16_t *counts = (const void *)stream, *row = (const void *)(stream + ott->rows_at);
+    uint8_t *values = stream + ott->exact;
+    size_t head_bytes = (size_t)ott->head_dim * ott->elem_bytes;
+    for (uint32_t h = 0; h < plane->heads; h++)
+        for (uint32_t i = 0; i < counts[h]; i++, values += head_bytes)
+            memcpy(values, (const uint8_t *)rows + (size_t)*row++ * plane->row_bytes + h * head_bytes, head_bytes);
 }
 
 static kvot_status encode(codec_context *context, const format_plane *plane, const void *rows, uint32_t n,
@@ -80,7 +85,8 @@ static kvot_status encode(codec_context *context, const format_plane *plane, con
     (void)context;
     (void)error;
     format_ott ott;
-    put_exact(plane, rows, n, exact, stream, &ott);
+    begin(plane, n, exact, stream, &ott);
+    copy_exact(plane, &ott, rows, stream);
     kernel_chunk chunk = codec_chunk(plane, n);
     kernel_codes codes = codes_of(&ott, stream);
     kernels()->quantize(&chunk, rows, exact, &codes);
@@ -88,10 +94,15 @@ static kvot_status encode(codec_context *context, const format_plane *plane, con
     return KVOT_OK;
 }
 
-void codec_ott_stream(const format_plane *plane, const void *rows, uint32_t n, const uint8_t *exact,
-                      const kernel_codes *codes, uint8_t *stream, size_t *stream_bytes) {
+void codec_ott_stream(const format_plane *plane, const lane_encoded *encoded, const void *rows, uint32_t n,
+                      uint8_t *stream, size_t *stream_bytes) {
+    const kernel_codes *codes = &encoded->codes;
     format_ott ott;
-    put_exact(plane, rows, n, exact, stream, &ott);
+    begin(plane, n, encoded->exact, stream, &ott);
+    if (encoded->values)
+        memcpy(stream + ott.exact, encoded->values, encoded->n_exact * ott.head_dim * ott.elem_bytes);
+    else
+        copy_exact(plane, &ott, rows, stream);
     memcpy(stream + ott.scales, codes->scales, (size_t)ott.ranges * ott.elem_bytes);
     memcpy(stream + ott.minima, codes->minima, (size_t)ott.ranges * ott.elem_bytes);
     memcpy(stream + ott.codes, codes->codes, (size_t)n * ott.row_code_bytes);

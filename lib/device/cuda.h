@@ -59,7 +59,9 @@ typedef struct lane_encoded {
     kernel_codes codes;
     size_t n_exact;
     const cuda_row *list;
-    const void *values; /* of these rows, [n_exact][head_dim]; NULL if the rows are in host memory, or n_exact is 0 */
+    /* Where the plane's rows are on the device only; else NULL: */
+    const void *values;        /* of exact rows, [n_exact][head_dim]; NULL if n_exact is 0 */
+    const kernel_loss *losses; /* of rows, [rows]: what was lost of all heads */
 } lane_encoded;
 
 /* A pinned buffer for `bytes` bytes of rows of plane LANE_K or LANE_V; lives, with its contents, until it is asked for

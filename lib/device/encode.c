@@ -8,6 +8,7 @@ typedef struct work {
     const lane_plane *plane; /* NULL: not there */
     cuda_plane of;
     size_t bytes, exact_bytes; /* of its arrays; [rows][heads] of flags come first */
+    bool on_device;            /* its rows are there, and nowhere else */
 } work;
 
 typedef struct encoding {
@@ -22,17 +23,19 @@ static kvot_status set_up(encoding *encoding, int p, const lane_plane *plane, kv
     work *work = &encoding->planes[p];
     size_t row_bytes = lane_row_bytes(&plane->chunk) * encoding->chunks->rows;
     memory *rows = &lane->on_device[p].rows, *block = &lane->on_device[p].block;
-    kvot_status status = plane->rows.host ? lane_room(lane, rows, row_bytes, error) : KVOT_OK;
+    kvot_status status = work->on_device ? KVOT_OK : lane_room(lane, rows, row_bytes, error);
     cuda_plane of = lane_cuda_plane(encoding->chunks, plane, rows->address);
     size_t ranges = align_part(cuda_ranges(&of) * lane_element_bytes(&plane->chunk));
     work->plane = plane;
+    work->on_device = !plane->rows.host;
     work->exact_bytes = (size_t)of.rows * of.heads;
     of.exact = 0;
     of.scales = align_part(work->exact_bytes);
     of.minima = of.scales + ranges;
     of.codes = of.minima + ranges;
     of.high = align_part(of.codes + of.rows * cuda_row_code_bytes(&of));
-    work->bytes = of.high + of.rows * cuda_row_high_bytes(&of);
+    of.losses = align_part(of.high + of.rows * cuda_row_high_bytes(&of));
+    work->bytes = of.losses + (work->on_device ? of.rows * sizeof(kernel_loss) : 0);
     if (status == KVOT_OK)
         status = lane_room(lane, block, work->bytes, error);
     if (status == KVOT_OK)
@@ -56,6 +59,7 @@ static void place(encoding *encoding) {
         of->minima += block;
         of->codes += block;
         of->high += block;
+        of->losses += block;
         of->sums = sizes;
         sizes += align_part(work->exact_bytes * sizeof(float));
         of->squares = p == LANE_K ? sizes : 0;
@@ -115,7 +119,7 @@ static kvot_status run(encoding *encoding, const uint8_t *given, kvot_error *err
         work *work = &encoding->planes[p];
         if (!work->plane)
             continue;
-        if (work->plane->rows.host)
+        if (!work->on_device)
             status = lane_upload(lane, &lane->on_device[p].rows, work->plane->rows.host,
                                  lane_row_bytes(&work->plane->chunk) * work->of.rows, error);
         if (status == KVOT_OK)
@@ -131,6 +135,8 @@ static kvot_status run(encoding *encoding, const uint8_t *given, kvot_error *err
         if (!work->plane)
             continue;
         status = lane_launch(lane, cuda_settle(&work->of), &work->of, error);
+        if (status == KVOT_OK && work->on_device)
+            status = lane_launch(lane, cuda_compare(&work->of), &work->of, error);
         if (status == KVOT_OK)
             status =
                 lane_download(lane, host_of(&lane->pinned[p].block), &lane->on_device[p].block, work->bytes, error);
@@ -163,21 +169,23 @@ static kvot_status finish(encoding *encoding, int p, lane_encoded *encoded, kvot
                                         .high = block + (of->high - address),
                                         .row_code_bytes = cuda_row_code_bytes(of),
                                         .row_high_bytes = cuda_row_high_bytes(of)}};
+    if (work->on_device)
+        encoded->losses = (const kernel_loss *)(block + (of->losses - address));
     for (size_t i = 0; i < work->exact_bytes; i++)
         encoded->n_exact += block[i];
     if (encoded->n_exact == 0)
         return KVOT_OK;
-    bool gather = !work->plane->rows.host;
     size_t list_bytes = align_part(encoded->n_exact * sizeof(cuda_row));
-    size_t value_bytes = gather ? encoded->n_exact * of->head_dim * lane_element_bytes(&work->plane->chunk) : 0;
+    size_t value_bytes =
+        work->on_device ? encoded->n_exact * of->head_dim * lane_element_bytes(&work->plane->chunk) : 0;
     kvot_status status = lane_room(lane, pinned, list_bytes + value_bytes, error);
-    if (status == KVOT_OK && gather)
+    if (status == KVOT_OK && work->on_device)
         status = lane_room(lane, on_device, list_bytes + value_bytes, error);
     if (status != KVOT_OK)
         return status;
     list_exact(of, block, host_of(pinned));
     encoded->list = host_of(pinned);
-    if (!gather)
+    if (!work->on_device)
         return KVOT_OK;
     cuda_exact exact = {.elements = of->elements,
                         .token_stride = of->token_stride,
