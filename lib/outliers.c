@@ -22,6 +22,28 @@ static cache_job job_of(const find_context *find, uint64_t job) {
     return cache_locate(find->cache, find->cache->tables.index->n_verbatim + job);
 }
 
+/* Where the rows are: on the device, without copying them, or on the CPU. */
+static kvot_status measure_magnitudes(const find_context *find, run_buffers *buffers, const cache_chunk *rows,
+                                      uint32_t p, kvot_error *error) {
+    const format_plane *plane = &find->cache->tables.planes[p];
+    kernel_chunk chunk = codec_chunk(plane, rows->rows);
+    float *magnitudes = (float *)buffers->other;
+    if (find->source->on_device) {
+        lane_plane at = {.chunk = chunk};
+        kvot_status status = source_on_device(find->source, &buffers->codec, p, rows, &at.rows, error);
+        if (status == KVOT_OK)
+            status = lane_magnitudes(buffers->codec.lane, &at, rows->rows, magnitudes, error);
+        if (status != KVOT_E_MEMORY)
+            return status;
+    }
+    kvot_status status = make_room(&buffers->rows, &buffers->rows_bytes, (size_t)rows->rows * plane->row_bytes, error);
+    if (status == KVOT_OK)
+        status = source_rows(find->source, find->cache, &buffers->codec, p, rows, buffers->rows, error);
+    if (status == KVOT_OK)
+        kernels()->magnitudes(&chunk, buffers->rows, magnitudes, NULL);
+    return status;
+}
+
 static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
     const find_context *find = context;
     run_buffers *buffers = memory; /* `other` holds the magnitudes */
@@ -30,18 +52,9 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     if (p == UINT32_MAX)
         return KVOT_OK;
     const format_plane *plane = &find->cache->tables.planes[p];
-    kvot_status status =
-        make_room(&buffers->rows, &buffers->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
-    if (status == KVOT_OK)
-        status = make_room(&buffers->other, &buffers->other_bytes,
-                           (size_t)job.chunk->rows * plane->heads * sizeof(float), error);
-    if (status == KVOT_OK)
-        status = source_rows(find->source, find->cache, &buffers->codec, p, job.chunk, buffers->rows, error);
-    if (status != KVOT_OK)
-        return status;
-    kernel_chunk chunk = codec_chunk(plane, job.chunk->rows);
-    kernels()->magnitudes(&chunk, buffers->rows, (float *)buffers->other, NULL);
-    return KVOT_OK;
+    kvot_status status = make_room(&buffers->other, &buffers->other_bytes,
+                                   (size_t)job.chunk->rows * plane->heads * sizeof(float), error);
+    return status == KVOT_OK ? measure_magnitudes(find, buffers, job.chunk, p, error) : status;
 }
 
 /* Keeps the smallest; of equal ones, the first row. */

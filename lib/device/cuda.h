@@ -74,6 +74,9 @@ kvot_status lane_buffer(lane *lane, int plane, size_t bytes, void **rows, kvot_e
 kvot_status lane_encode(lane *lane, const lane_chunks *chunks, const lane_plane *keys, const lane_plane *values,
                         const uint8_t *exact, lane_encoded encoded[LANE_PLANES], kvot_error *error);
 
+/* How large rows of a plane in device memory are: `sums` [rows][heads], as kernels.h has magnitudes. */
+kvot_status lane_magnitudes(lane *lane, const lane_plane *plane, uint32_t rows, float *sums, kvot_error *error);
+
 /* A plane's arrays, all inside one block of host memory, at these offsets, multiples of 16. Copies
  * overlap with other work if it is what lane_block gave. */
 typedef struct lane_codes {

@@ -1,4 +1,4 @@
-/* Rows between host memory, contiguous, and device memory at any strides. */
+/* Rows between host memory, contiguous, and device memory at any strides; and how large they are. */
 #include "lane.h"
 
 /* Rows `first` to `first + n`, out of the device or into it. */
@@ -54,6 +54,24 @@ static kvot_status move_all(lane *lane, const lane_plane *plane, uint32_t rows, 
         }
     }
     return device_leave(lane->device, status, error);
+}
+
+static kvot_status magnitudes(lane *lane, const lane_plane *plane, uint32_t rows, float *sums, kvot_error *error) {
+    size_t bytes = (size_t)rows * plane->chunk.heads * sizeof *sums;
+    kvot_status status = lane_room(lane, &lane->sizes, bytes, error);
+    if (status != KVOT_OK)
+        return status;
+    cuda_plane of = lane_cuda_plane(&(lane_chunks){.rows = rows, .first = rows}, plane, 0);
+    of.sums = lane->sizes.address;
+    status = lane_launch(lane, cuda_magnitudes(&of), &of, error);
+    if (status == KVOT_OK)
+        status = lane_download(lane, sums, &lane->sizes, bytes, error);
+    return lane_wait(lane, status, error);
+}
+
+kvot_status lane_magnitudes(lane *lane, const lane_plane *plane, uint32_t rows, float *sums, kvot_error *error) {
+    kvot_status status = device_enter(lane->device, error);
+    return status == KVOT_OK ? device_leave(lane->device, magnitudes(lane, plane, rows, sums, error), error) : status;
 }
 
 kvot_status lane_read_rows(lane *lane, const lane_plane *plane, uint32_t rows, void *host, kvot_error *error) {

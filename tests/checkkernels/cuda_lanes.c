@@ -53,7 +53,8 @@ static void take_away(device *device, placed *placed) {
     device_leave(device, KVOT_OK, NULL);
 }
 
-static void check_encoded(const sample *s, const lane_encoded *encoded, bool with_values) {
+/* `on_device`: the rows are there only. */
+static void check_encoded(const sample *s, const lane_encoded *encoded, bool on_device) {
     size_t n = 0, head_bytes = s->chunk.head_dim * s->element_bytes, at = 0;
     for (size_t i = 0; i < (size_t)s->chunk.rows * s->chunk.heads; i++)
         n += s->exact[i];
@@ -64,9 +65,12 @@ static void check_encoded(const sample *s, const lane_encoded *encoded, bool wit
     CHECK(memcmp(encoded->codes.high, s->codes.high, s->high_bytes) == 0);
     CHECK(encoded->codes.row_code_bytes == s->codes.row_code_bytes);
     CHECK(encoded->codes.row_high_bytes == s->codes.row_high_bytes);
+    CHECK((encoded->losses != NULL) == on_device);
+    if (encoded->losses)
+        CHECK(memcmp(encoded->losses, s->losses, s->chunk.rows * sizeof *s->losses) == 0);
     if (!CHECK(encoded->n_exact == n) || n == 0)
         return;
-    CHECK((encoded->values != NULL) == with_values);
+    CHECK((encoded->values != NULL) == on_device);
     for (uint32_t start = 0, end = s->first; start < s->chunk.rows; start = end, end += KERNEL_MAX_ROWS) {
         for (uint32_t h = 0; h < s->chunk.heads; h++) {
             for (uint32_t r = start; r < end && r < s->chunk.rows; r++) {
@@ -74,7 +78,7 @@ static void check_encoded(const sample *s, const lane_encoded *encoded, bool wit
                 if (!s->exact[row])
                     continue;
                 CHECK(encoded->list[at].row == r && encoded->list[at].head == h);
-                if (with_values)
+                if (on_device)
                     CHECK(memcmp((const uint8_t *)encoded->values + at * head_bytes, s->rows + row * head_bytes,
                                  head_bytes) == 0);
                 at++;

@@ -7,7 +7,7 @@ static driver *table, original, real; /* `real` does not load modules */
 static cu_module shared_module;
 
 static fault wanted;
-static uint64_t calls;
+static uint64_t calls, downloaded;
 static shim_failed failed;
 static pthread_t starter;
 static bool worked, closing;
@@ -82,11 +82,17 @@ static cu_result keep_module(cu_module module) {
     return CHECK(module == shared_module) ? CU_SUCCESS : CU_UNKNOWN;
 }
 
+static cu_result count_download(void *to, cu_pointer from, size_t bytes, cu_stream stream) {
+    downloaded += bytes;
+    return original.MemcpyDtoHAsync(to, from, bytes, stream);
+}
+
 void shim_install(const device *device) {
     table = (driver *)device->driver; /* the library's own */
     original = real = *table;
     real.ModuleLoadData = share_module;
     real.ModuleUnload = keep_module;
+    real.MemcpyDtoHAsync = count_download;
     shared_module = device->module;
 #define REPLACE(name, symbol, parameters, arguments) table->name = faulty_##name;
     DRIVER_CALLS(REPLACE)
@@ -102,11 +108,15 @@ const driver *shim_real(void) {
 
 void shim_start(fault fault) {
     wanted = fault;
-    calls = 0;
+    calls = downloaded = 0;
     failed = (shim_failed){0};
     starter = pthread_self();
     worked = closing = context_lost = false;
     memset(held, 0, sizeof held);
+}
+
+uint64_t shim_downloaded(void) {
+    return downloaded;
 }
 
 void shim_closing(void) {

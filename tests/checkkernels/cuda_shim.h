@@ -33,6 +33,8 @@ const driver *shim_real(void);
 
 /* From here on, calls are counted, and `fault` fails. */
 void shim_start(fault fault);
+/* Bytes that were copied to the host since then. */
+uint64_t shim_downloaded(void);
 /* For a test that makes its calls on one thread: it closes now. */
 void shim_closing(void);
 shim_failed shim_end(void);
