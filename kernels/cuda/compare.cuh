@@ -11,29 +11,36 @@
  * 256 neighbouring bytes of elements (f32: 512) and 64 of codes: whole sectors. Tiles of packed rows have no bank
  * conflicts: two rows of 16 elements lie in different banks; strided 2 ways at most.
  *
- * About 30 instructions an element, 7 of them in double precision. In the time that 2.56 bytes take, an H100 issues 22,
- * and 11 in double precision: 0.6 of peak bandwidth, strided 0.4. Processors with two units for double precision on a
- * multiprocessor (sm_86, sm_89, sm_120): 0.25. One chunk of 256 rows is 32 blocks (strided: 16), which do not fill a
- * large device; other lanes' work does. */
+ * About 40 instructions an element (62 of PTX), 7 of them in double precision, conversions included. In the time that
+ * 2.56 bytes take, an H100 issues 22, and 11 in double precision: 0.4 of peak bandwidth, strided 0.3. Processors with
+ * two units for double precision on a multiprocessor (sm_86, sm_89, sm_120): 0.1 to 0.3, which is still faster than the
+ * link that rows would otherwise cross. One chunk of 256 rows is 32 blocks (strided: 16), which do not fill a large
+ * device; other lanes' work does. */
 #ifndef KVOT_COMPARE_CUH
 #define KVOT_COMPARE_CUH
 
 #include "dequantize.cuh"
+
+constexpr unsigned long long INFINITE_DOUBLE = 0x7ff0000000000000u; /* bits */
 
 /* One of the 16 sums of a row. */
 struct compared {
     double squared_error = 0.0, squared_sum = 0.0;
     unsigned long long max_error = 0; /* bits: of numbers that are not negative, they have the order of the numbers */
 
+    /* Zeros in place of what is not finite change nothing; a branch would keep elements from overlapping. */
     template <int TYPE> __device__ void add(element_of<TYPE> original, element_of<TYPE> other) {
-        double x = to_float<TYPE>(original), error = fabs(x - to_float<TYPE>(other));
-        if ((uint32_t)__double2hiint(error) < 0x7ff00000u) { /* the difference of finite elements is finite */
-            squared_error += error * error;
-            squared_sum += x * x;
-            max_error = max(max_error, (unsigned long long)__double_as_longlong(error));
-        } else if (bits_of<TYPE>(original) != bits_of<TYPE>(other)) {
-            max_error = 0x7ff0000000000000u;
-        }
+        float x = to_float<TYPE>(original), y = to_float<TYPE>(other);
+        bool finite = max(__float_as_uint(fabsf(x)), __float_as_uint(fabsf(y))) < INFINITE;
+        bool same = bits_of<TYPE>(original) == bits_of<TYPE>(other);
+        x = finite ? x : 0.0f;
+        y = finite ? y : 0.0f;
+        double error = fabs((double)x - (double)y);
+        squared_error += error * error;
+        squared_sum += (double)x * (double)x;
+        max_error = max(max_error, (unsigned long long)__double_as_longlong(error));
+        if (!finite && !same)
+            max_error = INFINITE_DOUBLE;
     }
 
     /* Adds up those of 16 neighbouring threads. */

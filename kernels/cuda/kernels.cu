@@ -34,7 +34,8 @@
     KERNEL(dequantize_keys_packed_##name##_##bits, CUDA_THREADS, 4, (dequantize_packed<type, bits, true>))             \
     KERNEL(dequantize_values_packed_##name##_##bits, CUDA_THREADS, 4, (dequantize_packed<type, bits, false>))          \
     KERNEL(dequantize_strided_##name##_##bits, CUDA_THREADS, 4, (dequantize_strided<type, bits>))                      \
-    KERNEL(compare_packed_##name##_##bits, 16 * CUDA_COMPARE_ROWS_PACKED, 8, (compare_packed<type, bits>))             \
+    KERNEL(compare_packed_##name##_##bits, 16 * CUDA_COMPARE_ROWS_PACKED, (type) == KERNEL_F32 ? 6 : 8,                \
+           (compare_packed<type, bits>))                                                                               \
     KERNEL(compare_strided_##name##_##bits, CUDA_THREADS, 4, (compare_strided<type, bits>))
 
 #define FOR_TYPE(name, type)                                                                                           \

@@ -89,6 +89,7 @@ static cuda_plane plane_of(const tensors *m, int p, uint32_t bits, bool channel_
                         .exact = m->flags[p],
                         .sums = m->sums[p],
                         .squares = p == LANE_K ? m->squares : 0,
+                        .losses = m->other,
                         .rows = m->tokens,
                         .first = KERNEL_MAX_ROWS,
                         .chunk_rows = KERNEL_MAX_ROWS,
@@ -142,6 +143,11 @@ static void measure(const bench *bench, const tensors *m, uint32_t bits, bool ch
         report(bench, m, "quantize K", text, coded, &(launches){.keys = &k, .first = cuda_quantize});
         report(bench, m, "quantize V", text, coded, &(launches){.values = &v, .first = cuda_quantize});
     }
+    double losses = (double)m->tokens * sizeof(kernel_loss);
+    snprintf(name, sizeof name, "compare K%s", lie);
+    report(bench, m, name, text, coded + losses, &(launches){.keys = &k, .first = cuda_compare});
+    snprintf(name, sizeof name, "compare V%s", lie);
+    report(bench, m, name, text, coded + losses, &(launches){.values = &v, .first = cuda_compare});
     snprintf(name, sizeof name, "dequantize K%s", lie);
     report(bench, m, name, text, coded, &(launches){.keys = &k_out, .first = cuda_dequantize});
     snprintf(name, sizeof name, "dequantize V%s", lie);
