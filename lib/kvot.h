@@ -193,7 +193,9 @@ typedef struct kvot_memory {
 /* Compresses K and V of `n_layers` layers: arrays[2 * layer] and arrays[2 * layer + 1], all of as many tokens, the
  * first of which has position `position`. The .kvot file has the same streams as one that came from an engine's file
  * with these rows. kvot_restore makes a file of it that holds the arrays, one after the other, as
- * [tokens][heads][head_dim]. `options->model_path` is not looked at. `run->device` counts for arrays of the host. */
+ * [tokens][heads][head_dim]. `options->model_path` is not looked at. `run->device` counts for arrays of the host. Of
+ * arrays on a device, only what is stored is copied to the host, and 24 bytes a row; rows are, chunk by chunk, where
+ * they are stored without loss, or where the device has no memory left to work on them. */
 KVOT_API kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_layers, const kvot_memory *memory,
                                           uint32_t position, const char *output, const kvot_compress_options *options,
                                           const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
