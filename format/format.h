@@ -212,7 +212,8 @@ typedef struct format_ott {
 /* Lays out a stream with `outliers` exact rows in all heads together. False if a value is out of bounds. */
 bool format_ott_layout(format_ott *ott, const format_plane *plane, uint32_t rows, uint32_t outliers);
 
-/* Reads the number of exact rows in all heads together and checks counts and row numbers of a stream. */
+/* Reads the number of exact rows in all heads together and checks counts, row numbers, scales and minima of a stream,
+ * which is aligned to FORMAT_PART_ALIGN. */
 const char *format_ott_read(format_ott *ott, const format_plane *plane, uint32_t rows, const void *stream,
                             uint64_t bytes);
 

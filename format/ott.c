@@ -31,6 +31,20 @@ bool format_ott_layout(format_ott *ott, const format_plane *plane, uint32_t rows
     return true;
 }
 
+/* True if `n` elements from `at` on are finite: not all bits of the exponent are set. */
+static bool all_finite(unsigned type, const void *at, uint64_t n) {
+    uint32_t wrong = 0;
+    if (type == FORMAT_F32) {
+        for (uint64_t i = 0; i < n; i++)
+            wrong |= (((const uint32_t *)at)[i] & 0x7f800000u) == 0x7f800000u;
+    } else {
+        uint16_t exponent = type == FORMAT_F16 ? 0x7c00 : 0x7f80;
+        for (uint64_t i = 0; i < n; i++)
+            wrong |= (((const uint16_t *)at)[i] & exponent) == exponent;
+    }
+    return wrong == 0;
+}
+
 const char *format_ott_read(format_ott *ott, const format_plane *plane, uint32_t rows, const void *stream,
                             uint64_t bytes) {
     const uint16_t *counts = stream;
@@ -50,5 +64,9 @@ const char *format_ott_read(format_ott *ott, const format_plane *plane, uint32_t
             if (*row >= rows || (i > 0 && *row <= row[-1]))
                 return "the exact rows of an ott stream are not in order";
     }
+    const uint8_t *parts = stream;
+    if (!all_finite(plane->type, parts + ott->scales, ott->ranges) ||
+        !all_finite(plane->type, parts + ott->minima, ott->ranges))
+        return "a scale or a minimum of an ott stream is not finite";
     return NULL;
 }

@@ -379,6 +379,8 @@ def decode_ott(data, rows, plane):
     parts.align()
     minima = to_f32(parts.take(element, n_groups), plane.type).reshape(shape)[place].reshape(rows, channels)
 
+    need(np.all(np.isfinite(scales)) and np.all(np.isfinite(minima)), "a scale or a minimum is not finite")
+
     parts.align()
     codes = parts.take_bits(rows, channels, 2 if plane.bits == 3 else plane.bits)
     parts.align()

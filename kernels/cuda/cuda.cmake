@@ -16,6 +16,11 @@ if(KVOT_NVCC)
   endforeach()
   # Contraction and approximations would change results (kernels/kernels.h).
   set(flags -std=c++17 -O3 --fmad=false --ftz=false --prec-div=true --threads 0)
+  # Six times smaller. Drivers that know what such an nvcc compiles can also unpack it.
+  execute_process(COMMAND ${KVOT_NVCC} --help OUTPUT_VARIABLE help)
+  if(help MATCHES "--compress-mode")
+    list(APPEND flags --compress-mode=size)
+  endif()
   set(module ${CMAKE_CURRENT_BINARY_DIR}/kvot_cuda.fatbin)
   file(GLOB cuda_sources CONFIGURE_DEPENDS kernels/cuda/*.cuh kernels/cuda/launch.h)
   add_custom_command(OUTPUT ${module}

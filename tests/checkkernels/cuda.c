@@ -7,6 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+/* For LeakSanitizer: what a driver keeps for itself, or for a context that could not be entered any more, is not ours.
+ */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) {
+    return "leak:libcuda.so";
+}
+
 static atomic_uint failures;
 
 bool wrong(const char *format, ...) {

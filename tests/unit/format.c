@@ -162,6 +162,11 @@ static void ott_layouts_are_aligned_and_read_back(void) {
             CU_ASSERT_PTR_NULL(format_ott_read(&read, &plane, 70, stream, ott.bytes));
             CU_ASSERT_EQUAL(read.bytes, ott.bytes);
             CU_ASSERT_PTR_NOT_NULL(format_ott_read(&read, &plane, 70, stream, ott.bytes - 1));
+            uint16_t *last = (uint16_t *)(stream + (bits[b] % 2 ? ott.scales : ott.minima)) + ott.ranges - 1;
+            *last = 0xfc00; /* minus infinity */
+            CU_ASSERT_PTR_NOT_NULL(format_ott_read(&read, &plane, 70, stream, ott.bytes));
+            *last = 0xfbff;
+            CU_ASSERT_PTR_NULL(format_ott_read(&read, &plane, 70, stream, ott.bytes));
             rows[1] = 70;
             CU_ASSERT_PTR_NOT_NULL(format_ott_read(&read, &plane, 70, stream, ott.bytes));
             rows[1] = 3;

@@ -145,11 +145,11 @@ INLINE o32 o_min(o32 x, o32 y) {
 INLINE o32 o_max(o32 x, o32 y) {
     return _mm512_max_epi16(x, y);
 }
-INLINE uint16_t o_least(o32 x) {
+INLINE int16_t o_least(o32 x) {
     __m256i y = _mm256_min_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
     return least_turned(_mm_min_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x8000);
 }
-INLINE uint16_t o_greatest(o32 x) {
+INLINE int16_t o_greatest(o32 x) {
     __m256i y = _mm256_max_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
     return least_turned(_mm_max_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x7fff);
 }
@@ -158,14 +158,23 @@ typedef struct loss16 {
     __m512d errors[2], squares[2], worst[2];
 } loss16;
 
-INLINE void v_loss(loss16 *loss, v16 x, v16 y) {
+INLINE loss16 v_loss(loss16 loss, v16 x, v16 y) {
     for (int i = 0; i < 2; i++) {
         __m512d a = _mm512_cvtps_pd(i ? _mm512_extractf32x8_ps(x, 1) : _mm512_castps512_ps256(x));
         __m512d b = _mm512_cvtps_pd(i ? _mm512_extractf32x8_ps(y, 1) : _mm512_castps512_ps256(y));
         __m512d error = _mm512_sub_pd(a, b);
-        loss->errors[i] = _mm512_add_pd(loss->errors[i], _mm512_mul_pd(error, error));
-        loss->squares[i] = _mm512_add_pd(loss->squares[i], _mm512_mul_pd(a, a));
-        loss->worst[i] = _mm512_max_pd(loss->worst[i], _mm512_abs_pd(error));
+        loss.errors[i] = _mm512_add_pd(loss.errors[i], _mm512_mul_pd(error, error));
+        loss.squares[i] = _mm512_add_pd(loss.squares[i], _mm512_mul_pd(a, a));
+        loss.worst[i] = _mm512_max_pd(loss.worst[i], _mm512_abs_pd(error));
+    }
+    return loss;
+}
+
+INLINE void v_loss_lanes(loss16 loss, double lanes[3][16]) {
+    for (int i = 0; i < 2; i++) {
+        _mm512_storeu_pd(&lanes[0][i * 8], loss.errors[i]);
+        _mm512_storeu_pd(&lanes[1][i * 8], loss.squares[i]);
+        _mm512_storeu_pd(&lanes[2][i * 8], loss.worst[i]);
     }
 }
 

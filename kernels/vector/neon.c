@@ -180,29 +180,35 @@ INLINE o32 o_min(o32 x, o32 y) {
 INLINE o32 o_max(o32 x, o32 y) {
     EACH_O(vmaxq_s16(x.part[i], y.part[i]));
 }
-INLINE uint16_t turned_back(int16_t x) {
-    return (uint16_t)(x ^ ((x >> 15) & 0x7fff));
+INLINE int16_t o_least(o32 x) {
+    return (vminvq_s16(vminq_s16(vminq_s16(x.part[0], x.part[1]), vminq_s16(x.part[2], x.part[3]))));
 }
-INLINE uint16_t o_least(o32 x) {
-    return turned_back(vminvq_s16(vminq_s16(vminq_s16(x.part[0], x.part[1]), vminq_s16(x.part[2], x.part[3]))));
-}
-INLINE uint16_t o_greatest(o32 x) {
-    return turned_back(vmaxvq_s16(vmaxq_s16(vmaxq_s16(x.part[0], x.part[1]), vmaxq_s16(x.part[2], x.part[3]))));
+INLINE int16_t o_greatest(o32 x) {
+    return (vmaxvq_s16(vmaxq_s16(vmaxq_s16(x.part[0], x.part[1]), vmaxq_s16(x.part[2], x.part[3]))));
 }
 
 typedef struct loss16 {
     float64x2_t errors[8], squares[8], worst[8];
 } loss16;
 
-INLINE void v_loss(loss16 *loss, v16 x, v16 y) {
+INLINE loss16 v_loss(loss16 loss, v16 x, v16 y) {
     for (int i = 0; i < 8; i++) {
         float32x4_t from = x.part[i / 2], to = y.part[i / 2];
         float64x2_t a = vcvt_f64_f32(i % 2 ? vget_high_f32(from) : vget_low_f32(from));
         float64x2_t b = vcvt_f64_f32(i % 2 ? vget_high_f32(to) : vget_low_f32(to));
         float64x2_t error = vsubq_f64(a, b);
-        loss->errors[i] = vaddq_f64(loss->errors[i], vmulq_f64(error, error));
-        loss->squares[i] = vaddq_f64(loss->squares[i], vmulq_f64(a, a));
-        loss->worst[i] = vmaxq_f64(loss->worst[i], vabsq_f64(error));
+        loss.errors[i] = vaddq_f64(loss.errors[i], vmulq_f64(error, error));
+        loss.squares[i] = vaddq_f64(loss.squares[i], vmulq_f64(a, a));
+        loss.worst[i] = vmaxq_f64(loss.worst[i], vabsq_f64(error));
+    }
+    return loss;
+}
+
+INLINE void v_loss_lanes(loss16 loss, double lanes[3][16]) {
+    for (int i = 0; i < 8; i++) {
+        vst1q_f64(&lanes[0][i * 2], loss.errors[i]);
+        vst1q_f64(&lanes[1][i * 2], loss.squares[i]);
+        vst1q_f64(&lanes[2][i * 2], loss.worst[i]);
     }
 }
 

@@ -68,11 +68,11 @@ static inline __attribute__((always_inline)) uint64_t load_packed(uint32_t bits,
     return packed;
 }
 
-/* The least of 8 integers, `turned` over to be ordered without a sign. */
-static inline __attribute__((always_inline)) uint16_t least_turned(__m128i ordered, int turned) {
-    __m128i least = _mm_minpos_epu16(_mm_xor_si128(ordered, _mm_set1_epi16((short)turned)));
-    int16_t found = (int16_t)(_mm_extract_epi16(least, 0) ^ turned);
-    return (uint16_t)(found ^ ((found >> 15) & 0x7fff));
+/* The least of 8 integers that are ordered with a sign (`turned` 0x8000), or the greatest (0x7fff). */
+static inline __attribute__((always_inline)) int16_t least_turned(__m128i ordered, int turned) {
+    __m128i turn = _mm_set1_epi16((short)turned); /* to be ordered without a sign, and upside down for the greatest */
+    __m128i least = _mm_xor_si128(_mm_minpos_epu16(_mm_xor_si128(ordered, turn)), turn);
+    return (int16_t)_mm_extract_epi16(least, 0);
 }
 
 #endif

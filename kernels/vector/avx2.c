@@ -127,11 +127,13 @@ INLINE v16 v_unpack(uint32_t bits, const uint8_t *codes, const uint8_t *high, in
         low8 = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)codes));
         high8 = n == 16 ? _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + 8))) : low8;
     } else if (bits == 4) { /* each word has 8 codes: shift each to the bottom of its lane */
-        int32_t words[2] = {0};
-        memcpy(words, codes, (size_t)n / 2);
+        int32_t first, second = 0;
+        memcpy(&first, codes, sizeof first);
+        if (n == 16)
+            memcpy(&second, codes + sizeof first, sizeof second);
         const __m256i shifts = _mm256_set_epi32(28, 24, 20, 16, 12, 8, 4, 0), mask = _mm256_set1_epi32(15);
-        low8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(words[0]), shifts), mask);
-        high8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(words[1]), shifts), mask);
+        low8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(first), shifts), mask);
+        high8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(second), shifts), mask);
     } else {
         __m256i word = _mm256_set1_epi32((int)load_packed(bits, codes, n)), mask = _mm256_set1_epi32(3);
         low8 = _mm256_and_si256(_mm256_srlv_epi32(word, _mm256_set_epi32(14, 12, 10, 8, 6, 4, 2, 0)), mask);
@@ -197,11 +199,11 @@ INLINE o32 o_min(o32 x, o32 y) {
 INLINE o32 o_max(o32 x, o32 y) {
     return BOTH_O(_mm256_max_epi16, x, y);
 }
-INLINE uint16_t o_least(o32 x) {
+INLINE int16_t o_least(o32 x) {
     __m256i y = _mm256_min_epi16(x.low, x.high);
     return least_turned(_mm_min_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x8000);
 }
-INLINE uint16_t o_greatest(o32 x) {
+INLINE int16_t o_greatest(o32 x) {
     __m256i y = _mm256_max_epi16(x.low, x.high);
     return least_turned(_mm_max_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)), 0x7fff);
 }
@@ -210,15 +212,24 @@ typedef struct loss16 {
     __m256d errors[4], squares[4], worst[4];
 } loss16;
 
-INLINE void v_loss(loss16 *loss, v16 x, v16 y) {
+INLINE loss16 v_loss(loss16 loss, v16 x, v16 y) {
     for (int i = 0; i < 4; i++) {
         __m256 from = i < 2 ? x.low : x.high, to = i < 2 ? y.low : y.high;
         __m256d a = _mm256_cvtps_pd(i % 2 ? _mm256_extractf128_ps(from, 1) : _mm256_castps256_ps128(from));
         __m256d b = _mm256_cvtps_pd(i % 2 ? _mm256_extractf128_ps(to, 1) : _mm256_castps256_ps128(to));
         __m256d error = _mm256_sub_pd(a, b);
-        loss->errors[i] = _mm256_add_pd(loss->errors[i], _mm256_mul_pd(error, error));
-        loss->squares[i] = _mm256_add_pd(loss->squares[i], _mm256_mul_pd(a, a));
-        loss->worst[i] = _mm256_max_pd(loss->worst[i], _mm256_andnot_pd(_mm256_set1_pd(-0.0), error));
+        loss.errors[i] = _mm256_add_pd(loss.errors[i], _mm256_mul_pd(error, error));
+        loss.squares[i] = _mm256_add_pd(loss.squares[i], _mm256_mul_pd(a, a));
+        loss.worst[i] = _mm256_max_pd(loss.worst[i], _mm256_andnot_pd(_mm256_set1_pd(-0.0), error));
+    }
+    return loss;
+}
+
+INLINE void v_loss_lanes(loss16 loss, double lanes[3][16]) {
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_pd(&lanes[0][i * 4], loss.errors[i]);
+        _mm256_storeu_pd(&lanes[1][i * 4], loss.squares[i]);
+        _mm256_storeu_pd(&lanes[2][i * 4], loss.worst[i]);
     }
 }
 
