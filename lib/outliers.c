@@ -30,9 +30,8 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     if (p == UINT32_MAX)
         return KVOT_OK;
     const format_plane *plane = &find->cache->tables.planes[p];
-    kvot_status status = codec_open_lane(&buffers->codec, find->source->device, find->source->stream, error);
-    if (status == KVOT_OK)
-        status = make_room(&buffers->rows, &buffers->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
+    kvot_status status =
+        make_room(&buffers->rows, &buffers->rows_bytes, (size_t)job.chunk->rows * plane->row_bytes, error);
     if (status == KVOT_OK)
         status = make_room(&buffers->other, &buffers->other_bytes,
                            (size_t)job.chunk->rows * plane->heads * sizeof(float), error);

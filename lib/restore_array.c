@@ -68,8 +68,9 @@ static kvot_status work(void *context, uint64_t job, void *memory, kvot_error *e
         array_write(with->to, part.row, part.rows, rows);
         return KVOT_OK;
     }
-    if (!b->codec.lane)
-        return fail(error, KVOT_E_MEMORY, "out of device memory");
+    status = codec_need_lane(&b->codec, with->device, with->stream, error);
+    if (status != KVOT_OK)
+        return status;
     kernel_chunk about = {.type = (kernel_type)with->to->type,
                           .rows = part.rows,
                           .heads = with->to->heads,

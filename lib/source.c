@@ -11,8 +11,9 @@ kvot_status source_rows(const source *source, const cache *cache, codec_context 
         return KVOT_OK;
     }
     *at = array_on_device(array, chunk->first_row);
-    if (!context->lane)
-        return fail(error, KVOT_E_MEMORY, "out of device memory");
+    kvot_status status = codec_need_lane(context, source->device, source->stream, error);
+    if (status != KVOT_OK)
+        return status;
     kernel_chunk about = {
         .type = (kernel_type)array->type, .rows = chunk->rows, .heads = array->heads, .head_dim = array->head_dim};
     return lane_read_rows(context->lane, &(lane_plane){about, *at}, chunk->rows, rows, error);

@@ -13,7 +13,8 @@ typedef struct source {
     void *const *stream;      /* of the caller, or NULL */
 } source;
 
-/* Reads the rows of a chunk of a plane; `at` says where a lane finds them: there, or on the device still. */
+/* Reads the rows of a chunk of a plane; `at` says where a lane finds them: there, or on the device still. Opens the
+ * context's lane if they are on a device. */
 kvot_status source_rows(const source *source, const cache *cache, codec_context *context, uint32_t plane,
                         const cache_chunk *chunk, void *rows, lane_rows *at, kvot_error *error);
 

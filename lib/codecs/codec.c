@@ -32,10 +32,12 @@ kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error
     return KVOT_OK;
 }
 
+kvot_status codec_need_lane(codec_context *context, device *device, void *const *stream, kvot_error *error) {
+    return context->lane ? KVOT_OK : lane_open(device, stream, &context->lane, error);
+}
+
 kvot_status codec_open_lane(codec_context *context, device *device, void *const *stream, kvot_error *error) {
-    if (!device || context->lane)
-        return KVOT_OK;
-    kvot_status status = lane_open(device, stream, &context->lane, error);
+    kvot_status status = device ? codec_need_lane(context, device, stream, error) : KVOT_OK;
     return status == KVOT_E_MEMORY ? KVOT_OK : status;
 }
 

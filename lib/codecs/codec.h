@@ -21,6 +21,9 @@ void codec_context_free(codec_context *context);
  * memory left for one, there is none, and the CPU does the work. */
 kvot_status codec_open_lane(codec_context *context, device *device, void *const *stream, kvot_error *error);
 
+/* The same for work that the CPU cannot do: KVOT_E_MEMORY, with the driver's words. */
+kvot_status codec_need_lane(codec_context *context, device *device, void *const *stream, kvot_error *error);
+
 /* Makes `*buffer` hold `needed` bytes; what it held may be lost. */
 kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error *error);
 

@@ -1,5 +1,6 @@
-/* check_cuda [kernels|lanes|faults|no_device]: the CUDA path against the scalar kernels, bit for bit. Exit code 77
- * where there is nothing to run it on. */
+/* check_cuda SUITE DATA: the CUDA path against the scalar kernels, bit for bit. Suites are kernels, lanes, arrays,
+ * faults, library_faults, all of them, and no_device; DATA is the folder of llama.cpp's files. Exit code 77 where there
+ * is nothing to run it on. */
 #include "cuda.h"
 
 #include <stdarg.h>
@@ -32,7 +33,11 @@ bool check(bool what, const char *file, int line, const char *text) {
 }
 
 int main(int argc, char **argv) {
-    const char *suite = argc > 1 ? argv[1] : "all";
+    if (argc != 3) {
+        fputs("usage: check_cuda SUITE DATA\n", stderr);
+        return 2;
+    }
+    const char *suite = argv[1];
     bool all = strcmp(suite, "all") == 0;
     device *device;
     kvot_error error;
@@ -51,9 +56,13 @@ int main(int argc, char **argv) {
         check_kernels(device);
     if (all || strcmp(suite, "lanes") == 0)
         check_lanes(device);
+    if (all || strcmp(suite, "arrays") == 0)
+        check_arrays(device);
     device_close(device);
     if (all || strcmp(suite, "faults") == 0)
         check_faults();
+    if (all || strcmp(suite, "library_faults") == 0)
+        check_library_faults(argv[2]);
     printf("%u failures\n", failures);
     return failures > 0;
 }

@@ -53,6 +53,9 @@ bool check(bool what, const char *file, int line, const char *text);
 
 void check_kernels(device *device);
 void check_lanes(device *device);
+void check_arrays(device *device);
 void check_faults(void);
+/* `data`: the folder of llama.cpp's files. */
+void check_library_faults(const char *data);
 
 #endif

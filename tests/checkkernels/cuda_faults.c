@@ -1,76 +1,10 @@
-/* Every call to the driver in turn is made to fail: the status and the text say so, and nothing is left behind. */
-#include "cuda.h"
+/* Lanes where every call to the driver in turn is made to fail: the status and the text say so, and nothing is left
+ * behind. */
+#include "cuda_shim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { CU_UNKNOWN = 999 };
-
-static driver real;
-static uint64_t calls, fail_at; /* 0: none fails */
-static cu_result fail_with;
-static const char *failed; /* the call that failed */
-static bool closing, failed_closing;
-
-/* What is to be given back, by the calls that take it and give it. */
-static const struct {
-    const char *take, *give;
-} pairs[] = {{"DevicePrimaryCtxRetain", "DevicePrimaryCtxRelease"},
-             {"CtxPushCurrent", "CtxPopCurrent"},
-             {"ModuleLoadData", "ModuleUnload"},
-             {"StreamCreate", "StreamDestroy"},
-             {"EventCreate", "EventDestroy"},
-             {"MemAlloc", "MemFree"},
-             {"MemHostAlloc", "MemFreeHost"}};
-enum { PAIRS = sizeof pairs / sizeof *pairs };
-static int held[PAIRS];
-
-/* True if this call is to fail. A call that gives something back does so nevertheless, and then reports a failure, as
- * the driver does for what went wrong earlier. */
-static bool fails(const char *name) {
-    if (++calls != fail_at)
-        return false;
-    failed = name;
-    failed_closing = closing;
-    return true;
-}
-
-static bool gives(const char *name) {
-    for (int i = 0; i < PAIRS; i++)
-        if (strcmp(name, pairs[i].give) == 0)
-            return true;
-    return false;
-}
-
-static cu_result note(const char *name, cu_result result) {
-    for (int i = 0; i < PAIRS && result == CU_SUCCESS; i++)
-        held[i] += (strcmp(name, pairs[i].take) == 0) - (strcmp(name, pairs[i].give) == 0);
-    return result;
-}
-
-#define WRAP(name, symbol, parameters, arguments)                                                                      \
-    static cu_result faulty_##name parameters {                                                                        \
-        bool fail = fails(#name);                                                                                      \
-        if (fail && !gives(#name))                                                                                     \
-            return fail_with;                                                                                          \
-        cu_result result = note(#name, real.name arguments);                                                           \
-        return fail ? fail_with : result;                                                                              \
-    }
-DRIVER_CALLS(WRAP)
-
-/* Loading takes long and happens in every run: they share the module of the device that the test keeps open. */
-static cu_module shared_module;
-
-static cu_result share_module(cu_module *module, const void *image) {
-    (void)image;
-    *module = shared_module;
-    return CU_SUCCESS;
-}
-
-static cu_result keep_module(cu_module module) {
-    return CHECK(module == shared_module) ? CU_SUCCESS : CU_UNKNOWN;
-}
 
 static const sample *plane_keys, *plane_values;
 static lane_plane keys, values;
@@ -133,46 +67,36 @@ static kvot_status live(kvot_error *error) {
     status = lane_open(device, NULL, &lane, error);
     if (status == KVOT_OK) {
         status = encode_and_decode(lane, error);
-        if (status != KVOT_OK && failed)
+        if (status != KVOT_OK)
             CHECK(encode_and_decode(lane, NULL) == KVOT_OK);
     }
-    closing = true;
+    shim_closing();
     lane_close(lane);
     device_close(device);
-    closing = false;
     return status;
 }
 
-/* Runs it with call `number` failing; false if there are not that many calls. */
-static bool check_call(uint64_t number, cu_result with) {
+/* Runs it with call `number` failing; returns that call's name, NULL if there are not that many calls. */
+static const char *check_call(uint64_t number, cu_result with) {
     kvot_error error = {0};
     const char *error_name = "?";
-    char call[64];
-    calls = 0;
-    fail_at = number;
-    fail_with = with;
-    failed = NULL;
-    memset(held, 0, sizeof held);
+    char call[64], what[96];
+    shim_start((fault){.number = number, .with = with});
     kvot_status status = live(&error);
-    if (!failed) {
+    shim_failed failed = shim_end();
+    if (!failed.name) {
         CHECK(status == KVOT_OK);
-        return false;
+        return NULL;
     }
-    real.GetErrorName(with, &error_name);
-    snprintf(call, sizeof call, "cu%s:", failed);
+    shim_real()->GetErrorName(with, &error_name);
+    snprintf(call, sizeof call, "cu%s:", failed.name);
+    snprintf(what, sizeof what, "call %llu, cu%s", (unsigned long long)number, failed.name);
     kvot_status expected = with == CU_OUT_OF_MEMORY ? KVOT_E_MEMORY : KVOT_E_DEVICE;
-    /* What is thrown away is not worth a failure. */
-    bool ignored = failed_closing || strcmp(failed, "MemFree") == 0 || strcmp(failed, "MemFreeHost") == 0;
-    if (ignored ? status != KVOT_OK
-                : status != expected || !strstr(error.text, call) || !strstr(error.text, error_name))
-        wrong("call %llu, cu%s: status %s, text \"%s\"", (unsigned long long)number, failed, kvot_status_name(status),
-              error.text);
-    /* A context that cannot be made current takes all that is in it along when it is released. */
-    bool lost = failed_closing && strcmp(failed, "CtxPushCurrent") == 0;
-    for (int i = 0; i < PAIRS; i++)
-        if (held[i] != 0 && !(lost && i > 1))
-            wrong("call %llu, cu%s: %d left of cu%s", (unsigned long long)number, failed, held[i], pairs[i].take);
-    return true;
+    if (shim_ignored(failed) ? status != KVOT_OK
+                             : status != expected || !strstr(error.text, call) || !strstr(error.text, error_name))
+        wrong("%s: status %s, text \"%s\"", what, kvot_status_name(status), error.text);
+    shim_check_held(what);
+    return failed.name;
 }
 
 void check_faults(void) {
@@ -199,22 +123,13 @@ void check_faults(void) {
     CHECK(shared->StreamSynchronize(NULL) == CU_SUCCESS);
     device_leave(device, KVOT_OK, NULL);
 
-    const driver original = *shared;
-    real = original;
-    real.ModuleLoadData = share_module;
-    real.ModuleUnload = keep_module;
-    shared_module = device->module;
-    driver *table = (driver *)shared; /* the library's own, for this test alone in its process */
-#define REPLACE(name, symbol, parameters, arguments) table->name = faulty_##name;
-    DRIVER_CALLS(REPLACE)
+    shim_install(device);
     uint64_t number = 1;
-    while (check_call(number, CU_UNKNOWN)) {
-        if (strcmp(failed, "MemAlloc") == 0 || strcmp(failed, "MemHostAlloc") == 0)
+    for (const char *name; (name = check_call(number, CU_UNKNOWN)); number++)
+        if (strcmp(name, "MemAlloc") == 0 || strcmp(name, "MemHostAlloc") == 0)
             check_call(number, CU_OUT_OF_MEMORY);
-        number++;
-    }
     printf("each of %llu calls failed once\n", (unsigned long long)number - 1);
-    *table = original;
+    shim_remove();
 
     device_enter(device, NULL);
     shared->MemFree(device_rows);
