@@ -5,7 +5,8 @@
  *
  * A chunk is an array [rows][heads][head_dim] of one element type, rows contiguous, aligned to its element. `exact` is
  * [rows][heads]: 1 where that row of that head is an outlier token, whose values take no part in a range and whose
- * codes are 0. No function allocates or fails; all may be called from any thread.
+ * codes are 0. No function fails; all may be called from any thread, in the default floating-point
+ * environment.
  */
 #ifndef KVOT_KERNELS_H
 #define KVOT_KERNELS_H

@@ -46,7 +46,7 @@ const kernel_table *kernels(void) {
     const char *name = getenv("KVOT_CPU");
     for (int level = KERNEL_LEVELS - 1; level >= 0 && !table; level--) {
         table = kernels_at((kernel_level)level);
-        if (table && name && strcmp(name, table->name) != 0)
+        if (table && name && *name && strcmp(name, table->name) != 0)
             table = NULL;
     }
     __atomic_store_n(&chosen, table, __ATOMIC_RELAXED);

@@ -64,7 +64,7 @@ typedef struct kvot_run {
     bool overwrite;   /* replace an output that exists */
     kvot_progress progress;
     void *user;
-    const char *device; /* what quantizes and decodes: "cpu", "cuda:N", or "auto" (also NULL): the CPU for files. Where
+    const char *device; /* what quantizes and decodes: "cpu", "cuda:N", or "auto" (also NULL): the CPU, for now. Where
                            CUDA device N is not there or fails: KVOT_E_DEVICE */
 } kvot_run;
 
@@ -124,7 +124,7 @@ typedef struct kvot_plane {
 
 typedef struct kvot_info {
     bool compressed;          /* a .kvot file; else an engine's own */
-    const char *source;       /* engine: "llama" */
+    const char *source;       /* engine: "llama"; "arrays" if it was none */
     const char *variant;      /* for people: "slot file, version 4, checkpoints" */
     const char *architecture; /* "" if unknown */
     const char *writer;       /* program that wrote the .kvot file; "" for an engine's file */
@@ -160,8 +160,8 @@ KVOT_API void kvot_close(kvot_file *file);
 
 typedef struct kvot_device kvot_device;
 
-/* Opens CUDA device "cuda:N", for any number of threads. KVOT_E_DEVICE if it is not there. On success `*device` is to
- * be given to kvot_device_close. */
+/* Opens CUDA device "cuda:N", for any number of threads. KVOT_E_DEVICE if it is not there, KVOT_E_ARGUMENT for another
+ * name. On success `*device` is to be given to kvot_device_close, when no call uses it any more. */
 KVOT_API kvot_status kvot_device_open(const char *name, kvot_device **device, kvot_error *error);
 
 /* As the driver names it. Lives as long as the device is open. */
@@ -184,7 +184,7 @@ typedef struct kvot_array {
 
 /* Where arrays are. NULL, or a NULL device, is the host. On a device, work is queued on `stream`, a CUstream of that
  * device's primary context (NULL: its default stream), behind what the caller has queued there; it is done when the
- * call returns. */
+ * call returns. CU_STREAM_PER_THREAD is refused: it would be another stream in each of the library's threads. */
 typedef struct kvot_memory {
     kvot_device *device;
     void *stream;

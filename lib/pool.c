@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -80,18 +81,17 @@ static unsigned start_threads(pool *pool, pthread_t *threads, unsigned wanted) {
     return started;
 }
 
-static unsigned thread_count(const pool_jobs *jobs) {
+unsigned pool_processors(void) {
     cpu_set_t processors;
-    unsigned threads = jobs->threads;
-    if (threads == 0 && sched_getaffinity(0, sizeof processors, &processors) == 0)
-        threads = (unsigned)CPU_COUNT(&processors);
-    threads = threads ? threads : 1;
+    return sched_getaffinity(0, sizeof processors, &processors) == 0 ? (unsigned)CPU_COUNT(&processors) : 1;
+}
+
+static unsigned thread_count(const pool_jobs *jobs) {
+    unsigned threads = jobs->threads ? jobs->threads : pool_processors();
     return jobs->count < threads ? (unsigned)jobs->count : threads;
 }
 
-kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
-    if (jobs->count == 0)
-        return KVOT_OK;
+static kvot_status run_all(const pool_jobs *jobs, kvot_error *error) {
     unsigned wanted = thread_count(jobs), started = 0;
     pool pool = {.jobs = jobs, .n_slots = (size_t)wanted + 2};
     pthread_t *threads = calloc(wanted, sizeof *threads);
@@ -125,5 +125,18 @@ kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
     pthread_mutex_destroy(&pool.lock);
     free(pool.slots);
     free(threads);
+    return status;
+}
+
+kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
+    if (jobs->count == 0)
+        return KVOT_OK;
+    /* Results must not depend on how the caller has set up its arithmetic: programs that run models often have
+     * denormals flushed to zero. New threads inherit this. */
+    fenv_t before;
+    fegetenv(&before);
+    fesetenv(FE_DFL_ENV);
+    kvot_status status = run_all(jobs, error);
+    fesetenv(&before);
     return status;
 }

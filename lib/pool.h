@@ -18,7 +18,11 @@ typedef struct pool_jobs {
     void (*drop)(void *slot);
 } pool_jobs;
 
-/* Runs all jobs. The first failure, in the order of the jobs, is the one that is returned. */
+/* How many processors this process may use. */
+unsigned pool_processors(void);
+
+/* Runs all jobs, in the default floating-point environment. The first failure, in the order of the jobs, is the one
+ * that is returned. */
 kvot_status pool_run(const pool_jobs *jobs, kvot_error *error);
 
 #endif

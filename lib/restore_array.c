@@ -121,6 +121,8 @@ kvot_status kvot_restore_array(kvot_file *file, size_t plane, uint64_t first, co
     device *opened = NULL;
     kvot_status status = check(file, plane, first, to, error);
     if (status == KVOT_OK)
+        status = array_check_memory(memory, error);
+    if (status == KVOT_OK)
         status = on_device ? run_level(error) : run_device(run, &opened, error);
     if (status != KVOT_OK)
         return status;

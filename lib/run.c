@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 kvot_status run_level(kvot_error *error) {
     return kernels() ? KVOT_OK
@@ -17,7 +16,7 @@ kvot_status kvot_device_open(const char *name, kvot_device **device, kvot_error 
     *device = NULL;
     if (strncmp(name, "cuda:", 5) != 0 || !isdigit((unsigned char)name[5]) || strtoul(name + 5, &end, 10) > INT_MAX ||
         *end != 0)
-        return fail(error, KVOT_E_ARGUMENT, "'%s' is no device: auto, cpu and cuda:N are", name);
+        return fail(error, KVOT_E_ARGUMENT, "'%s' is no device: cuda:N is", name);
     kvot_error detail;
     if (device_open((unsigned)strtoul(name + 5, NULL, 10), device, &detail) != KVOT_OK)
         return fail(error, KVOT_E_DEVICE, "%s: %s", name, detail.text);
@@ -43,8 +42,7 @@ kvot_status run_device(const kvot_run *run, device **device, kvot_error *error) 
 
 unsigned run_threads(const kvot_run *run, const device *device) {
     enum { STAGES = 4 };
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    return run->threads == 0 && device && processors < STAGES ? STAGES : run->threads;
+    return run->threads == 0 && device && pool_processors() < STAGES ? STAGES : run->threads;
 }
 
 uint64_t run_job_bytes(const cache *cache, cache_job job) {

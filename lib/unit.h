@@ -17,7 +17,7 @@ typedef struct unit_stream {
     size_t rows_room, room, sums_room;
 } unit_stream;
 
-/* What a thread keeps between chunks. Zeroed to begin with, but for codec.lane. */
+/* What a thread keeps between chunks. Zeroed to begin with. */
 typedef struct unit_encoder {
     codec_context codec;
     unit_stream *streams;

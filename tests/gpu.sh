@@ -62,7 +62,7 @@ done
 try "levels.py cuda" python3 tests/cli/levels.py $build/kvot $data cuda
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-        for suite in lanes arrays; do
+        for suite in kernels lanes arrays; do
             try "$tool, $suite" compute-sanitizer --tool $tool --error-exitcode 1 $check $suite $data
         done
     done

@@ -98,10 +98,9 @@ __device__ inline void choose(const cuda_sizes &p) {
         if (row >= rows)
             continue;
         bool mark = marks >> i & 1u;
-        if (p.infinite)
-            mark |= keys[at] == __uint_as_float(INFINITE);
+        mark |= keys[at] == __uint_as_float(INFINITE);
         exact[at] = mark;
         if (value_exact)
-            value_exact[at] = mark | (p.infinite && values[at] == __uint_as_float(INFINITE));
+            value_exact[at] = mark | (values[at] == __uint_as_float(INFINITE));
     }
 }

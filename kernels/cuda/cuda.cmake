@@ -6,6 +6,15 @@ set(KVOT_CUDA_ARCHITECTURES "80;86;89;90;100;120" CACHE STRING
   "CUDA: processors to compile for, as far as nvcc knows them; PTX for compute_80 is always there")
 
 if(KVOT_NVCC)
+  execute_process(COMMAND ${KVOT_NVCC} --version OUTPUT_VARIABLE version_of_nvcc)
+  string(REGEX MATCH "release ([0-9.]+)" version_of_nvcc "${version_of_nvcc}")
+  if(CMAKE_MATCH_1 VERSION_LESS 12.4)
+    message(WARNING "${KVOT_NVCC} is older than 12.4: no CUDA kernels")
+    set(KVOT_NVCC KVOT_NVCC-NOTFOUND CACHE FILEPATH "CUDA compiler" FORCE)
+  endif()
+endif()
+
+if(KVOT_NVCC)
   enable_language(ASM)
   execute_process(COMMAND ${KVOT_NVCC} --list-gpu-code OUTPUT_VARIABLE known)
   set(targets -gencode arch=compute_80,code=compute_80)

@@ -25,8 +25,8 @@ typedef struct cuda_plane {
 } cuda_plane;
 
 /* For the kernel that chooses: the magnitudes of K and V, and the exact rows of both. Exact rows of K are the default
- * rule's if `rule` is set, else those that `exact` holds already; exact rows of V are those of K. With `infinite`,
- * rows of infinite magnitude are added to each. */
+ * rule's if `rule` is set, else those that `exact` holds already; exact rows of V are those of K. Rows of
+ * infinite magnitude are added to each. */
 typedef struct cuda_sizes {
     uint64_t keys, key_squares; /* [rows][heads]; squares for the rule only */
     uint64_t values;            /* 0: counts as 1 */
@@ -34,7 +34,7 @@ typedef struct cuda_sizes {
     uint64_t value_exact;       /* of V, likewise; 0: V has none, or its own number of heads */
     uint32_t rows, first, chunk_rows, heads;
     uint32_t start; /* chunk 0 holds position 0 */
-    uint32_t rule, infinite;
+    uint32_t rule;
 } cuda_sizes;
 
 /* For the kernels that take exact rows out of a plane, and put them back: the i-th row of the list is at

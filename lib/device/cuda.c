@@ -80,9 +80,9 @@ const char *device_name(const device *device) {
 kvot_status lane_launch(lane *lane, cuda_launch launch, const void *argument, kvot_error *error) {
     device *device = lane->device;
     cu_function function = atomic_load(&device->functions[launch.kernel]);
-    char name[64];
-    cuda_kernel_name(launch.kernel, name);
     if (!function) { /* threads that race here find the same */
+        char name[64];
+        cuda_kernel_name(launch.kernel, name);
         kvot_status status = DRIVER(device->driver, error, ModuleGetFunction, &function, device->module, name);
         if (status != KVOT_OK)
             return status;

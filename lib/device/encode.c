@@ -23,11 +23,11 @@ static kvot_status set_up(encoding *encoding, int p, const lane_plane *plane, kv
     work *work = &encoding->planes[p];
     size_t row_bytes = lane_row_bytes(&plane->chunk) * encoding->chunks->rows;
     memory *rows = &lane->on_device[p].rows, *block = &lane->on_device[p].block;
+    work->on_device = !plane->rows.host;
     kvot_status status = work->on_device ? KVOT_OK : lane_room(lane, rows, row_bytes, error);
     cuda_plane of = lane_cuda_plane(encoding->chunks, plane, rows->address);
     size_t ranges = align_part(cuda_ranges(&of) * lane_element_bytes(&plane->chunk));
     work->plane = plane;
-    work->on_device = !plane->rows.host;
     work->exact_bytes = (size_t)of.rows * of.heads;
     of.exact = 0;
     of.scales = align_part(work->exact_bytes);
@@ -105,8 +105,7 @@ static kvot_status choose(encoding *encoding, int p, const uint8_t *given, bool 
                         .chunk_rows = of->chunk_rows,
                         .heads = of->heads,
                         .start = encoding->chunks->start,
-                        .rule = rule,
-                        .infinite = true};
+                        .rule = rule};
     kvot_status status = rule ? KVOT_OK : start_exact(encoding, p, given, error);
     return status == KVOT_OK ? lane_launch(encoding->lane, cuda_choose(&sizes), &sizes, error) : status;
 }

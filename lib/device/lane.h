@@ -22,8 +22,8 @@ typedef struct memory {
     bool pinned;
 } memory;
 
-/* Buffers of a lane: for each plane its rows, arrays that stay on the device, arrays that go to the host or come from
- * it, the list of exact rows and their values; in device memory and in pinned memory. */
+/* Buffers of a lane for one plane: its rows; flags, scales, minima and codes in one block; the list of exact rows and
+ * their values. In device memory and in pinned memory. */
 typedef struct lane_memory {
     memory rows, block, exact;
 } lane_memory;

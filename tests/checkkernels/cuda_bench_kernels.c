@@ -126,8 +126,7 @@ static void measure(const bench *bench, const tensors *m, uint32_t bits, bool ch
                         .first = KERNEL_MAX_ROWS,
                         .chunk_rows = KERNEL_MAX_ROWS,
                         .heads = BENCH_HEADS,
-                        .rule = true,
-                        .infinite = true};
+                        .rule = true};
     double heads = (double)m->tokens * BENCH_HEADS, coded = coded_bytes(bench, &k), tensor = (double)bench->bytes;
     snprintf(text, sizeof text, "%u", bits);
     if (bits == 4 && !channel_major) { /* these do not look at bits */

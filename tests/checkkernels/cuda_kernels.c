@@ -219,8 +219,7 @@ static void check_choose(bench *bench, sample *keys, const sample *values) {
                         .chunk_rows = KERNEL_MAX_ROWS,
                         .heads = keys->chunk.heads,
                         .start = keys->start,
-                        .rule = true,
-                        .infinite = true};
+                        .rule = true};
     sample_choose(keys, NULL, NULL, NULL);
     launch(bench, cuda_choose(&sizes), &sizes);
     holds(bench, "choose", "without values", sizes.exact, keys->exact);

@@ -613,6 +613,13 @@ def usage():
         )
         for case in cases:
             group.refused(run(*case), USAGE, " ".join(map(str, case)))
+        for name in ("", "gpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "cuda:99999999999"):
+            group.refused(run("compress", a, "--device", name), USAGE, f"--device {name!r}")
+        for command in ("compress", "restore"):
+            group.refused(run(command, a, "-o", "/dev/null", "--device", "cuda:999"), 4, f"{command} on no device")
+        for command in (["compress", a, "-o", "/dev/null"], ["restore", a, "-o", "x"], ["verify", a], ["diff", a, a]):
+            result = run(*command, env={**os.environ, "KVOT_CPU": "mmx"})
+            group.refused(result, 4, f"{command[0]} at a level that is not there", says="KVOT_CPU=mmx")
         result = run()
         group.check(result.code == USAGE and b"Usage" in result.out + result.err, f"no arguments: {result}")
 

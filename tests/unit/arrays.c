@@ -169,8 +169,31 @@ static void wrong_arrays_are_refused(void) {
     unlink(out);
 }
 
+/* Programs that run models often have denormals flushed to zero in their threads. */
+static void files_do_not_depend_on_flushed_denormals(void) {
+#ifdef __x86_64__
+    static uint8_t first[1 << 20], other[1 << 20];
+    fill();
+    for (int p = 0; p < 2 * LAYERS; p++)
+        for (int i = 0; i < N; i++)
+            rows[p][i] &= 0x83ff; /* denormal halves */
+    compress("first", 0, NULL, 2);
+    size_t n = read_file("first", first, sizeof first);
+    unsigned before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before | 0x8040);
+    compress("other", 0, NULL, 2);
+    CU_ASSERT_EQUAL(__builtin_ia32_stmxcsr() & 0x8040, 0x8040); /* the caller's are left alone */
+    __builtin_ia32_ldmxcsr(before);
+    CU_ASSERT_EQUAL(read_file("other", other, sizeof other), n);
+    CU_ASSERT_EQUAL(memcmp(first, other, n), 0);
+    unlink(path("first"));
+    unlink(path("other"));
+#endif
+}
+
 const unit_test array_tests[] = {{"files do not depend on strides", files_do_not_depend_on_strides},
                                  {"quantized parts are those of the file", quantized_parts_are_those_of_the_file},
                                  {"lossless parts are those of the file", lossless_parts_are_those_of_the_file},
+                                 {"files do not depend on flushed denormals", files_do_not_depend_on_flushed_denormals},
                                  {"wrong arrays are refused", wrong_arrays_are_refused},
                                  {NULL, NULL}};
