@@ -1,5 +1,5 @@
 /* Every kernel alone: what it writes, and that it writes nothing else. */
-#include "cuda.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Kernels on K and V of one layer that lie in device memory. Each runs by turns with a copy of a tensor from device
  * memory to device memory. Bytes are those of elements, codes, scales and minima, read or written, each counted once
  * however often a kernel touches it; the copy's are read and written. */
-#include "cuda_bench.h"
+#include "bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #ifndef KVOT_CHECK_CUDA_SHIM_H
 #define KVOT_CHECK_CUDA_SHIM_H
 
-#include "cuda.h"
+#include "check.h"
 
 enum { CU_LAUNCH_FAILED = 719, CU_UNKNOWN = 999 };
 

@@ -1,6 +1,6 @@
 /* Public calls: files in memory (/dev/shm), and arrays in device memory. They run by turns with copies of a tensor
  * between pinned and device memory, the most that the link gives. Bytes are those of the engine's file. */
-#include "cuda_bench.h"
+#include "bench.h"
 #include "folder.h"
 
 #include <stdio.h>

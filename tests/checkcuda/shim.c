@@ -1,4 +1,4 @@
-#include "cuda_shim.h"
+#include "shim.h"
 
 #include <pthread.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Public calls where every call to the driver in turn is made to fail, on one thread, so that calls always have the
  * same numbers. After a failure nothing is left, neither in the driver nor of the output. */
-#include "cuda_place.h"
-#include "cuda_shim.h"
 #include "folder.h"
+#include "place.h"
+#include "shim.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,9 +2,9 @@
  * so many mebibytes, 256 without an argument: more than the device's caches hold. Exit code 77 where there is no
  * device.
  */
-#include "cuda_bench.h"
-#include "data.h"
-#include "random.h"
+#include "bench.h"
+#include "../checkkernels/data.h"
+#include "../checkkernels/random.h"
 
 #include <dlfcn.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Lanes where every call to the driver in turn is made to fail: the status and the text say so, and nothing is left
  * behind. */
-#include "cuda_shim.h"
+#include "shim.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "cuda_place.h"
+#include "place.h"
 
 #include <stdlib.h>
 #include <string.h>

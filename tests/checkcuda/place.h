@@ -3,7 +3,7 @@
 #ifndef KVOT_CHECK_CUDA_PLACE_H
 #define KVOT_CHECK_CUDA_PLACE_H
 
-#include "cuda.h"
+#include "check.h"
 
 typedef struct place {
     device *device;

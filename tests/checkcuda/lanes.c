@@ -1,5 +1,5 @@
 /* Units through lanes: rows in, codes out, and back; in host memory and on the device. */
-#include "cuda.h"
+#include "check.h"
 
 #include <pthread.h>
 #include <stdio.h>

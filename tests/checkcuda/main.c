@@ -1,7 +1,7 @@
 /* check_cuda SUITE DATA: the CUDA path against the scalar kernels, bit for bit. Suites are kernels, lanes, arrays,
  * faults, library_faults, all of them, and no_device; DATA is the folder of llama.cpp's files. Exit code 77 where there
  * is nothing to run it on. */
-#include "cuda.h"
+#include "check.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* Arrays in device memory through the public calls: the file that arrays of the host give, and their rows back. What
  * is asked of the library is queued behind copies of the test that nobody has waited for. */
-#include "cuda_place.h"
 #include "folder.h"
+#include "place.h"
 
 #include <pthread.h>
 #include <stdio.h>
