@@ -60,7 +60,8 @@ typedef bool (*kvot_progress)(void *user, uint64_t bytes_done, uint64_t bytes_in
 
 /* How to run. Zeroed is a fine default. The result never depends on it. */
 typedef struct kvot_run {
-    unsigned threads; /* 0: one for each processor */
+    unsigned threads; /* 0: one for each processor. With a device, also the chunks that are under way at once, at least
+                         4 by default */
     bool overwrite;   /* replace an output that exists */
     kvot_progress progress;
     void *user;
