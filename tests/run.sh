@@ -11,7 +11,7 @@ fi
 KVOT_PACKAGES="clang libclang-rt-dev binutils gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" samples/setup.sh "$@"
 if [ -d "$softcuda" ] && ! grep -q '^KVOT_NVCC:.*NOTFOUND' build/CMakeCache.txt; then
     mkdir -p build/softcuda
-    cp -ru "$softcuda/." build/softcuda
+    cp -ru --no-preserve=mode "$softcuda/." build/softcuda # it may be read-only
     make -C build/softcuda >build/softcuda.log
 fi
 ctest --test-dir build --output-on-failure -j "$(nproc)"
