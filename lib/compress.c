@@ -217,7 +217,7 @@ static kvot_status plan_arrays(plan *plan, const kvot_array *arrays, size_t n_la
     if (n_layers == 0 || n_layers > UINT16_MAX)
         return fail(error, KVOT_E_ARGUMENT, "there must be 1 to %d layers", UINT16_MAX);
     strcpy(plan->about.engine, "arrays");
-    snprintf(plan->about.variant, sizeof plan->about.variant, "arrays, %zu layer%s", n_layers,
+    snprintf(plan->about.variant, sizeof plan->about.variant, "%zu layer%s", n_layers,
              n_layers == 1 ? "" : "s");
     kvot_status status = plan_add_rowset(plan, &rowset, error);
     for (size_t i = 0; i < 2 * n_layers && status == KVOT_OK; i++) {
