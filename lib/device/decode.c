@@ -26,15 +26,8 @@ static kvot_status put_exact(lane *lane, const cuda_plane *of, const lane_codes 
     kvot_status status = lane_upload(lane, list, pinned, codes->n_exact * sizeof *codes->list, error);
     if (status != KVOT_OK)
         return status;
-    cuda_exact exact = {.elements = of->elements,
-                        .token_stride = of->token_stride,
-                        .head_stride = of->head_stride,
-                        .channel_stride = of->channel_stride,
-                        .list = list->address,
-                        .values = lane->on_device[LANE_K].block.address + codes->exact,
-                        .n = codes->n_exact,
-                        .head_dim = of->head_dim,
-                        .type = of->type};
+    cuda_exact exact =
+        lane_cuda_exact(of, list->address, lane->on_device[LANE_K].block.address + codes->exact, codes->n_exact);
     return lane_launch(lane, cuda_scatter(&exact), &exact, error);
 }
 

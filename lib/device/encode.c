@@ -186,15 +186,7 @@ static kvot_status finish(encoding *encoding, int p, lane_encoded *encoded, kvot
     encoded->list = host_of(pinned);
     if (!work->on_device)
         return KVOT_OK;
-    cuda_exact exact = {.elements = of->elements,
-                        .token_stride = of->token_stride,
-                        .head_stride = of->head_stride,
-                        .channel_stride = of->channel_stride,
-                        .list = on_device->address,
-                        .values = on_device->address + list_bytes,
-                        .n = encoded->n_exact,
-                        .head_dim = of->head_dim,
-                        .type = of->type};
+    cuda_exact exact = lane_cuda_exact(of, on_device->address, on_device->address + list_bytes, encoded->n_exact);
     encoded->values = (uint8_t *)host_of(pinned) + list_bytes;
     status = lane_upload(lane, on_device, host_of(pinned), list_bytes, error);
     if (status == KVOT_OK)

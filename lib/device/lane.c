@@ -145,6 +145,18 @@ cuda_plane lane_cuda_plane(const lane_chunks *chunks, const lane_plane *plane, u
                         .keys = chunk->keys};
 }
 
+cuda_exact lane_cuda_exact(const cuda_plane *plane, uint64_t list, uint64_t values, size_t n) {
+    return (cuda_exact){.elements = plane->elements,
+                        .token_stride = plane->token_stride,
+                        .head_stride = plane->head_stride,
+                        .channel_stride = plane->channel_stride,
+                        .list = list,
+                        .values = values,
+                        .n = n,
+                        .head_dim = plane->head_dim,
+                        .type = plane->type};
+}
+
 size_t lane_element_bytes(const kernel_chunk *chunk) {
     return chunk->type == KERNEL_F32 ? sizeof(float) : sizeof(uint16_t);
 }

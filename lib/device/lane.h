@@ -55,6 +55,9 @@ kvot_status lane_wait(lane *lane, kvot_status status, kvot_error *error);
 /* Fills in a plane as kernels see it, all but its arrays. */
 cuda_plane lane_cuda_plane(const lane_chunks *chunks, const lane_plane *plane, uint64_t rows);
 
+/* Moves `n` rows of a plane, those of the list, to or from an array of their values. Addresses of the device. */
+cuda_exact lane_cuda_exact(const cuda_plane *plane, uint64_t list, uint64_t values, size_t n);
+
 size_t lane_element_bytes(const kernel_chunk *chunk);
 size_t lane_row_bytes(const kernel_chunk *chunk);
 

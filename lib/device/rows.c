@@ -18,15 +18,8 @@ static kvot_status move(lane *lane, const lane_plane *plane, uint32_t first, uin
     cuda_row *numbers = host_of(pinned);
     for (size_t i = 0; i < rows; i++)
         numbers[i] = (cuda_row){first + (uint32_t)(i / chunk->heads), (uint32_t)(i % chunk->heads)};
-    cuda_exact all = {.elements = plane->rows.device,
-                      .token_stride = plane->rows.token_stride,
-                      .head_stride = plane->rows.head_stride,
-                      .channel_stride = plane->rows.channel_stride,
-                      .list = list->address,
-                      .values = packed->address,
-                      .n = rows,
-                      .head_dim = chunk->head_dim,
-                      .type = chunk->type};
+    cuda_plane of = lane_cuda_plane(&(lane_chunks){.rows = n, .first = n}, plane, 0);
+    cuda_exact all = lane_cuda_exact(&of, list->address, packed->address, rows);
     status = lane_upload(lane, list, numbers, rows * sizeof *numbers, error);
     if (status == KVOT_OK && !out)
         status = lane_upload(lane, packed, host, bytes, error);
