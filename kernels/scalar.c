@@ -5,8 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { LANES = 16 };
-
 static float add_lanes(float *lanes) {
     for (int width = LANES / 2; width > 0; width /= 2)
         for (int j = 0; j < width; j++)
@@ -199,13 +197,6 @@ static void choose(const kernel_sizes *sizes, uint8_t *exact) {
     }
 }
 
-static double add_double_lanes(double *lanes) {
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int j = 0; j < width; j++)
-            lanes[j] += lanes[j + width];
-    return lanes[0];
-}
-
 static void compare(kernel_type type, const void *original, const void *other, size_t n, kernel_loss *loss) {
     double errors[LANES] = {0}, squares[LANES] = {0}, worst = 0;
     for (size_t i = 0; i < n; i++) {
@@ -220,7 +211,7 @@ static void compare(kernel_type type, const void *original, const void *other, s
         squares[i % LANES] += (double)x * x;
         worst = error > worst ? error : worst;
     }
-    *loss = (kernel_loss){add_double_lanes(errors), add_double_lanes(squares), worst};
+    *loss = (kernel_loss){kernel_add_lanes(errors), kernel_add_lanes(squares), worst};
 }
 
 const kernel_table kernels_scalar = {"scalar", magnitudes, choose, quantize, dequantize, compare};

@@ -8,7 +8,6 @@
 #include <math.h>
 
 enum {
-    LANES = 16,
     RUN = 2 * LANES,
     BLOCK = 1024,  /* channels whose ranges are at hand: these arrays stay in the first-level cache */
     N_GROUPS = 64, /* groups of values whose ranges are worked out together */

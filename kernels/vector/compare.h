@@ -35,14 +35,10 @@ INLINE int compare_all(const uint8_t *original, const uint8_t *other, size_t n, 
         sums = compare_some(sums, original + i * size_of(type), other + i * size_of(type), n - i, type, &different);
     double lanes[3][LANES];
     v_loss_lanes(sums, lanes);
-    for (int width = LANES / 2; width > 0; width /= 2) {
-        for (int j = 0; j < width; j++) {
-            lanes[0][j] += lanes[0][j + width];
-            lanes[1][j] += lanes[1][j + width];
-            lanes[2][j] = lanes[2][j] > lanes[2][j + width] ? lanes[2][j] : lanes[2][j + width];
-        }
-    }
-    *loss = (kernel_loss){lanes[0][0], lanes[1][0], different ? INFINITY : lanes[2][0]};
+    double worst = different ? INFINITY : 0;
+    for (int j = 0; j < LANES; j++)
+        worst = lanes[2][j] > worst ? lanes[2][j] : worst;
+    *loss = (kernel_loss){kernel_add_lanes(lanes[0]), kernel_add_lanes(lanes[1]), worst};
     return 0;
 }
 

@@ -17,6 +17,15 @@ INLINE void dequantize_run(uint8_t *elements, const float *scale, const float *m
     }
 }
 
+INLINE void load_ranges(const void *from, size_t at, size_t n, float *to, kernel_type type) {
+    const uint8_t *elements = (const uint8_t *)from + at * size_of(type);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        v_store(to + i, load(type, elements + i * size_of(type), LANES), LANES);
+    for (; i < n; i++)
+        to[i] = load_element(type, elements, i);
+}
+
 INLINE int dequantize_keys(const kernel_chunk *about, const kernel_codes *in, uint8_t *rows, kernel_type type,
                            uint32_t bits) {
     const kernel_chunk copy = *about, *chunk = &copy; /* stores to codes cannot change it */

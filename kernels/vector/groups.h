@@ -4,15 +4,6 @@
 
 #include "common.h"
 
-INLINE void load_ranges(const void *from, size_t at, size_t n, float *to, kernel_type type) {
-    const uint8_t *elements = (const uint8_t *)from + at * size_of(type);
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        v_store(to + i, load(type, elements + i * size_of(type), LANES), LANES);
-    for (; i < n; i++)
-        to[i] = load_element(type, elements, i);
-}
-
 /* Where the codes of a row begin, from channel `c` on; `high` is never used if codes have no high part. */
 typedef struct code_row {
     uint8_t *codes, *high;
