@@ -27,13 +27,6 @@ kvot_status array_check(const kvot_array *array, const char *what, kvot_error *e
     return KVOT_OK;
 }
 
-kvot_status array_check_memory(const kvot_memory *memory, kvot_error *error) {
-    void *const per_thread = (void *)(uintptr_t)2; /* CU_STREAM_PER_THREAD */
-    if (memory && memory->device && memory->stream == per_thread)
-        return fail(error, KVOT_E_ARGUMENT, "the per-thread default stream cannot be used from other threads");
-    return KVOT_OK;
-}
-
 static uint8_t *row_of(const kvot_array *array, uint64_t token, uint32_t head) {
     int64_t at = (int64_t)token * array->token_stride + (int64_t)head * array->head_stride;
     return (uint8_t *)array->data + at * (int64_t)element_bytes(array);

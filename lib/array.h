@@ -7,9 +7,6 @@
 /* KVOT_E_ARGUMENT if there is no such array. `what` names it. */
 kvot_status array_check(const kvot_array *array, const char *what, kvot_error *error);
 
-/* KVOT_E_ARGUMENT if work cannot be queued there. */
-kvot_status array_check_memory(const kvot_memory *memory, kvot_error *error);
-
 /* As formats and kernels name its type; bytes of a row. */
 unsigned array_type(const kvot_array *array);
 uint64_t array_row_bytes(const kvot_array *array);

@@ -21,8 +21,11 @@ typedef struct compress_context {
     run_progress *progress;
 } compress_context;
 
+static const kvot_compress_options defaults = {
+    .codec = KVOT_OTT, .bits = 4, .group = 64, .outliers = KVOT_OUTLIERS_AUTO};
+
 kvot_compress_options kvot_compress_defaults(void) {
-    return (kvot_compress_options){.codec = KVOT_OTT, .bits = 4, .group = 64, .outliers = KVOT_OUTLIERS_AUTO};
+    return defaults;
 }
 
 static kvot_status check_options(const kvot_compress_options *options, kvot_error *error) {
@@ -70,7 +73,7 @@ static kvot_status find_rows(const compress_context *compress, unit_encoder *enc
                              kvot_error *error) {
     uint32_t p = job.unit->first_plane + i;
     unit_stream *of = &encoder->streams[i];
-    if (compress->source->on_device)
+    if (compress->source->place.on_device)
         return source_on_device(compress->source, &encoder->codec, p, job.chunk, &of->at, error);
     size_t bytes = (size_t)job.chunk->rows * compress->cache->tables.planes[p].row_bytes;
     kvot_status status = unit_rows(encoder, i, bytes, error);
@@ -98,7 +101,8 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     const compress_context *compress = context;
     unit_encoder *encoder = memory;
     cache_job job = cache_locate(compress->cache, number);
-    kvot_status status = codec_open_lane(&encoder->codec, compress->source->device, compress->source->stream, error);
+    kvot_status status =
+        codec_open_lane(&encoder->codec, compress->source->place.device, compress->source->place.stream, error);
     if (status != KVOT_OK)
         return status;
     return job.verbatim ? encode_verbatim(compress, encoder, job.block, error)
@@ -133,7 +137,7 @@ static void drop(void *memory) {
 static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kvot_error *error) {
     const cache *cache = compress->cache;
     pool_jobs jobs = {.count = cache->n_jobs,
-                      .threads = run_threads(compress->progress->run, compress->source->device),
+                      .threads = run_threads(compress->progress->run, compress->source->place.device),
                       .slot_bytes = sizeof(unit_encoder),
                       .context = compress,
                       .work = work,
@@ -150,7 +154,8 @@ static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kv
     }
     uint64_t bytes = format_index_bytes(cache->tables.index, UINT64_MAX);
     status = writer_finish(compress->writer, cache->tables.index, bytes, error);
-    *sizes = run_sizes(cache, compress->writer->offset);
+    if (sizes)
+        *sizes = run_sizes(cache, compress->writer->offset);
     return status;
 }
 
@@ -194,8 +199,9 @@ end:
     return status;
 }
 
-static kvot_status compress_input(const input *in, const char *output_path, const kvot_compress_options *options,
-                                  const kvot_run *run, device *device, kvot_sizes *sizes, kvot_error *error) {
+static kvot_status compress_input(const source *source, const char *output_path, const kvot_compress_options *options,
+                                  const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
+    const input *in = source->in;
     plan plan = {0};
     if (reader_probe(in))
         return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
@@ -203,8 +209,7 @@ static kvot_status compress_input(const input *in, const char *output_path, cons
     if (status == KVOT_OK && options->model_path)
         status = model_apply(&plan, in, options->model_path, run, error);
     if (status == KVOT_OK)
-        status = compress_plan(&plan, &(source){.in = in, .device = device}, in->mode, output_path, options, run, sizes,
-                               error);
+        status = compress_plan(&plan, source, in->mode, output_path, options, run, sizes, error);
     plan_free(&plan);
     return status;
 }
@@ -217,8 +222,7 @@ static kvot_status plan_arrays(plan *plan, const kvot_array *arrays, size_t n_la
     if (n_layers == 0 || n_layers > UINT16_MAX)
         return fail(error, KVOT_E_ARGUMENT, "there must be 1 to %d layers", UINT16_MAX);
     strcpy(plan->about.engine, "arrays");
-    snprintf(plan->about.variant, sizeof plan->about.variant, "%zu layer%s", n_layers,
-             n_layers == 1 ? "" : "s");
+    snprintf(plan->about.variant, sizeof plan->about.variant, "%zu layer%s", n_layers, n_layers == 1 ? "" : "s");
     kvot_status status = plan_add_rowset(plan, &rowset, error);
     for (size_t i = 0; i < 2 * n_layers && status == KVOT_OK; i++) {
         char what[40];
@@ -247,51 +251,35 @@ static kvot_status plan_arrays(plan *plan, const kvot_array *arrays, size_t n_la
 kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_layers, const kvot_memory *memory,
                                  uint32_t position, const char *output, const kvot_compress_options *options,
                                  const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
-    kvot_compress_options defaults = kvot_compress_defaults();
-    kvot_run plain = {0};
-    kvot_sizes unused;
     options = options ? options : &defaults;
-    run = run ? run : &plain;
+    run = run ? run : &run_plain;
     plan plan = {0};
-    device *opened = NULL;
-    bool on_device = memory && memory->device;
+    source source = {.arrays = arrays};
     kvot_status status = check_options(options, error);
     if (status == KVOT_OK)
-        status = array_check_memory(memory, error);
-    if (status == KVOT_OK)
-        status = on_device ? run_level(error) : run_device(run, &opened, error);
+        status = run_place_open(memory, run, &source.place, error);
     if (status == KVOT_OK)
         status = plan_arrays(&plan, arrays, n_layers, position, error);
-    source source = {.arrays = arrays,
-                     .on_device = on_device,
-                     .device = on_device ? memory->device : opened,
-                     .stream = on_device ? &memory->stream : NULL};
     if (status == KVOT_OK)
-        status = compress_plan(&plan, &source, 0, output, options, run, sizes ? sizes : &unused, error);
+        status = compress_plan(&plan, &source, 0, output, options, run, sizes, error);
     plan_free(&plan);
-    device_close(opened);
+    run_place_close(&source.place);
     return status;
 }
 
 kvot_status kvot_compress(const char *input_path, const char *output_path, const kvot_compress_options *options,
                           const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
-    kvot_compress_options defaults = kvot_compress_defaults();
-    kvot_run plain = {0};
-    kvot_sizes unused;
     options = options ? options : &defaults;
-    run = run ? run : &plain;
-    sizes = sizes ? sizes : &unused;
+    run = run ? run : &run_plain;
     input in;
-    device *device = NULL;
+    source source = {.in = &in};
     kvot_status status = check_options(options, error);
     if (status == KVOT_OK)
-        status = run_device(run, &device, error);
-    if (status != KVOT_OK)
-        return status;
-    if ((status = input_open(&in, input_path, run, error)) == KVOT_OK) {
-        status = compress_input(&in, output_path, options, run, device, sizes, error);
+        status = run_place_open(NULL, run, &source.place, error);
+    if (status == KVOT_OK && (status = input_open(&in, input_path, run, error)) == KVOT_OK) {
+        status = compress_input(&source, output_path, options, run, sizes, error);
         input_close(&in);
     }
-    device_close(device);
+    run_place_close(&source.place);
     return status;
 }

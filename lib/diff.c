@@ -144,8 +144,7 @@ static kvot_status diff_plans(diff_context *diff, const kvot_run *run, kvot_diff
 
 kvot_status kvot_diff(const char *first_path, const char *second_path, const kvot_run *run, kvot_diff_result **result,
                       kvot_error *error) {
-    kvot_run plain = {0};
-    run = run ? run : &plain;
+    run = run ? run : &run_plain;
     input first, second;
     plan first_plan = {0}, second_plan = {0};
     kvot_status status = run_level(error);

@@ -28,7 +28,7 @@ static kvot_status measure_magnitudes(const find_context *find, run_buffers *buf
     const format_plane *plane = &find->cache->tables.planes[p];
     kernel_chunk chunk = codec_chunk(plane, rows->rows);
     float *magnitudes = (float *)buffers->other;
-    if (find->source->on_device) {
+    if (find->source->place.on_device) {
         lane_plane at = {.chunk = chunk};
         kvot_status status = source_on_device(find->source, &buffers->codec, p, rows, &at.rows, error);
         if (status == KVOT_OK)
@@ -106,7 +106,7 @@ kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const ca
         return KVOT_OK;
     find_context context = {fixed, cache, source, progress};
     pool_jobs jobs = {.count = cache->n_jobs - cache->tables.index->n_verbatim,
-                      .threads = run_threads(progress->run, source->device),
+                      .threads = run_threads(progress->run, source->place.device),
                       .slot_bytes = sizeof(run_buffers),
                       .context = &context,
                       .work = work,

@@ -70,8 +70,7 @@ static kvot_status restore_to(const reader *reader, output *out, const kvot_run 
 
 kvot_status kvot_restore(const char *input_path, const char *output_path, const kvot_run *run, kvot_sizes *sizes,
                          kvot_error *error) {
-    kvot_run plain = {0};
-    run = run ? run : &plain;
+    run = run ? run : &run_plain;
     reader reader;
     output out;
     device *device = NULL;

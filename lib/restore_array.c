@@ -9,9 +9,7 @@ typedef struct array_context {
     uint64_t first; /* row of the plane that is row 0 of the array */
     const kvot_array *to;
     uint32_t first_chunk; /* of those that hold the rows */
-    bool on_device;
-    device *device;
-    void *const *stream;
+    run_place place;
     run_progress *progress;
 } array_context;
 
@@ -48,11 +46,11 @@ static kvot_status work(void *context, uint64_t job, void *memory, kvot_error *e
     const format_plane *plane = &cache->tables.planes[with->plane];
     run_buffers *b = memory;
     part part = part_of(with, job);
-    kvot_status status = codec_open_lane(&b->codec, with->device, with->stream, error);
+    kvot_status status = codec_open_lane(&b->codec, with->place.device, with->place.stream, error);
     if (status != KVOT_OK)
         return status;
     /* The kernels see heads as the file does: an array of other heads is filled by way of the host. */
-    if (with->on_device && b->codec.lane && plane->codec == FORMAT_OTT && part.rows == part.chunk->rows &&
+    if (with->place.on_device && b->codec.lane && plane->codec == FORMAT_OTT && part.rows == part.chunk->rows &&
         plane->heads == with->to->heads && (status = decode_in_place(with, b, part, error)) != KVOT_E_MEMORY)
         return status;
     uint8_t *rows;
@@ -64,14 +62,14 @@ static kvot_status work(void *context, uint64_t job, void *memory, kvot_error *e
     if (status != KVOT_OK)
         return status;
     rows += (size_t)part.skip * plane->row_bytes;
-    if (!with->on_device) {
+    if (!with->place.on_device) {
         array_write(with->to, part.row, part.rows, rows);
         return KVOT_OK;
     }
-    status = codec_need_lane(&b->codec, with->device, with->stream, error);
+    status = codec_need_lane(&b->codec, with->place.device, with->place.stream, error);
     if (status != KVOT_OK)
         return status;
-    kernel_chunk about = {.type = (kernel_type)with->to->type,
+    kernel_chunk about = {.type = codec_kernel_type(plane->type),
                           .rows = part.rows,
                           .heads = with->to->heads,
                           .head_dim = with->to->head_dim};
@@ -115,38 +113,34 @@ static kvot_status check(const kvot_file *file, size_t number, uint64_t first, c
 
 kvot_status kvot_restore_array(kvot_file *file, size_t plane, uint64_t first, const kvot_array *to,
                                const kvot_memory *memory, const kvot_run *run, kvot_error *error) {
-    kvot_run plain = {0};
-    run = run ? run : &plain;
-    bool on_device = memory && memory->device;
-    device *opened = NULL;
+    run = run ? run : &run_plain;
+    run_place place = {0};
     kvot_status status = check(file, plane, first, to, error);
     if (status == KVOT_OK)
-        status = array_check_memory(memory, error);
-    if (status == KVOT_OK)
-        status = on_device ? run_level(error) : run_device(run, &opened, error);
-    if (status != KVOT_OK)
+        status = run_place_open(memory, run, &place, error);
+    if (status != KVOT_OK) {
+        run_place_close(&place);
         return status;
+    }
     const cache *cache = &file->reader.cache;
     run_progress progress = {.run = run, .total = to->tokens * array_row_bytes(to)};
     array_context with = {.reader = &file->reader,
                           .plane = (uint32_t)plane,
                           .first = first,
                           .to = to,
-                          .on_device = on_device,
-                          .device = on_device ? memory->device : opened,
-                          .stream = on_device ? &memory->stream : NULL,
+                          .place = place,
                           .progress = &progress};
     uint32_t rowset = cache->tables.planes[plane].rowset;
     with.first_chunk = cache_find_chunk(cache, rowset, (uint32_t)first);
     uint32_t last_chunk = cache_find_chunk(cache, rowset, (uint32_t)(first + to->tokens - 1));
     pool_jobs jobs = {.count = last_chunk - with.first_chunk + 1,
-                      .threads = run_threads(run, with.device),
+                      .threads = run_threads(run, place.device),
                       .slot_bytes = sizeof(run_buffers),
                       .context = &with,
                       .work = work,
                       .done = done,
                       .drop = drop};
     status = pool_run(&jobs, error);
-    device_close(opened);
+    run_place_close(&place);
     return status;
 }

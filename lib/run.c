@@ -14,11 +14,12 @@ kvot_status run_level(kvot_error *error) {
 kvot_status kvot_device_open(const char *name, kvot_device **device, kvot_error *error) {
     char *end = NULL;
     *device = NULL;
-    if (strncmp(name, "cuda:", 5) != 0 || !isdigit((unsigned char)name[5]) || strtoul(name + 5, &end, 10) > INT_MAX ||
-        *end != 0)
+    bool cuda = strncmp(name, "cuda:", 5) == 0 && isdigit((unsigned char)name[5]);
+    unsigned long ordinal = cuda ? strtoul(name + 5, &end, 10) : 0;
+    if (!cuda || ordinal > INT_MAX || *end != 0)
         return fail(error, KVOT_E_ARGUMENT, "'%s' is no device: cuda:N is", name);
     kvot_error detail;
-    if (device_open((unsigned)strtoul(name + 5, NULL, 10), device, &detail) != KVOT_OK)
+    if (device_open((unsigned)ordinal, device, &detail) != KVOT_OK)
         return fail(error, KVOT_E_DEVICE, "%s: %s", name, detail.text);
     return KVOT_OK;
 }
@@ -38,6 +39,24 @@ kvot_status run_device(const kvot_run *run, device **device, kvot_error *error) 
     if (status != KVOT_OK || strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
         return status;
     return kvot_device_open(name, device, error);
+}
+
+const kvot_run run_plain;
+
+kvot_status run_place_open(const kvot_memory *memory, const kvot_run *run, run_place *place, kvot_error *error) {
+    void *const per_thread = (void *)(uintptr_t)2; /* CU_STREAM_PER_THREAD */
+    *place = (run_place){0};
+    if (!memory || !memory->device)
+        return run_device(run, &place->device, error);
+    *place = (run_place){memory->device, &memory->stream, true};
+    if (memory->stream == per_thread)
+        return fail(error, KVOT_E_ARGUMENT, "the per-thread default stream cannot be used from other threads");
+    return run_level(error);
+}
+
+void run_place_close(run_place *place) {
+    if (!place->on_device)
+        device_close(place->device);
 }
 
 unsigned run_threads(const kvot_run *run, const device *device) {

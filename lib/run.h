@@ -12,6 +12,22 @@ kvot_status run_level(kvot_error *error);
 /* run_level, and opens the device that `run` asks for; NULL for the CPU. */
 kvot_status run_device(const kvot_run *run, device **device, kvot_error *error);
 
+/* What works on a source or on arrays: the device that the arrays are on, on the caller's stream, else the device that
+ * `run` asks for, NULL for the CPU. */
+typedef struct run_place {
+    device *device;
+    void *const *stream;
+    bool on_device; /* the arrays are there */
+} run_place;
+
+/* `memory` is NULL for files. KVOT_E_ARGUMENT if work cannot be queued there. To be given to run_place_close, also on
+ * failure; a device of the caller's stays open. */
+kvot_status run_place_open(const kvot_memory *memory, const kvot_run *run, run_place *place, kvot_error *error);
+void run_place_close(run_place *place);
+
+/* A run for callers that gave none. */
+extern const kvot_run run_plain;
+
 /* How many threads, as pool_jobs wants it. With a device there are at least as many as stages of its pipeline: reading,
  * copying and decoding a chunk each need one. */
 unsigned run_threads(const kvot_run *run, const device *device);

@@ -4,13 +4,12 @@
 
 #include "array.h"
 #include "cache.h"
+#include "run.h"
 
 typedef struct source {
     const input *in;          /* the file */
     const kvot_array *arrays; /* or these, one for each plane */
-    bool on_device;           /* the arrays are on `device` */
-    device *device;           /* that works, or NULL */
-    void *const *stream;      /* of the caller, or NULL */
+    run_place place;          /* what works on it */
 } source;
 
 /* Where the context's lane, which is opened if need be, finds the rows of a chunk of a plane: of arrays on a device. */

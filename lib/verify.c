@@ -154,8 +154,7 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
 }
 
 kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run, kvot_error *error) {
-    kvot_run plain = {0};
-    run = run ? run : &plain;
+    run = run ? run : &run_plain;
     reader reader;
     input original;
     kvot_status status = run_level(error);
