@@ -80,14 +80,7 @@ template <int TYPE, int BITS> struct comparison {
         }
     }
     __device__ piece<TYPE> decode() const {
-        piece<TYPE> decoded = original;
-        if (exact)
-            return decoded;
-#pragma unroll
-        for (int k = 0; k < CUDA_PIECE; k += 2)
-            decoded.set(k, value_of(get_code<BITS>(codes, k), scales.get(k), minima.get(k)),
-                        value_of(get_code<BITS>(codes, k + 1), scales.get(k + 1), minima.get(k + 1)));
-        return decoded;
+        return exact ? original : decode_piece<TYPE, BITS>(codes, scales, minima);
     }
 };
 

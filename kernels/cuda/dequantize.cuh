@@ -12,6 +12,25 @@ __device__ inline float value_of(uint32_t code, float scale, float minimum) {
     return (float)code * scale + minimum;
 }
 
+/* One number for all elements of a piece. */
+struct same_number {
+    float number;
+    __device__ float get(int) const {
+        return number;
+    }
+};
+
+/* A piece of codes to elements; scales and minima have a number for each. */
+template <int TYPE, int BITS, typename NUMBERS>
+__device__ piece<TYPE> decode_piece(packed_codes codes, const NUMBERS &scales, const NUMBERS &minima) {
+    piece<TYPE> out;
+#pragma unroll
+    for (int k = 0; k < CUDA_PIECE; k += 2)
+        out.set(k, value_of(get_code<BITS>(codes, k), scales.get(k), minima.get(k)),
+                value_of(get_code<BITS>(codes, k + 1), scales.get(k + 1), minima.get(k + 1)));
+    return out;
+}
+
 /* A thread takes a piece of 8 channels in each of 8 rows of a chunk, which lie in one group of keys: their scales and
  * minima are loaded once for the 8 rows. Values have one scale for the piece, in each row.
  *
@@ -45,34 +64,24 @@ template <int TYPE, int BITS, bool KEYS> __device__ void dequantize_packed(const
         for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
             if (i >= block.rows)
                 break;
-            piece<TYPE> out;
-#pragma unroll
-            for (int k = 0; k < CUDA_PIECE; k += 2)
-                out.set(k, value_of(get_code<BITS>(codes[i], k), scales.get(k), minima.get(k)),
-                        value_of(get_code<BITS>(codes[i], k + 1), scales.get(k + 1), minima.get(k + 1)));
-            out.store(to + i * p.token_stride);
+            decode_piece<TYPE, BITS>(codes[i], scales, minima).store(to + i * p.token_stride);
         }
     } else {
         uint32_t head_groups = (p.head_dim + p.group - 1) / p.group;
         size_t first = ((size_t)block.first * p.heads + head) * head_groups + c / p.group;
-        float scales[CUDA_THREAD_ROWS], minima[CUDA_THREAD_ROWS];
+        same_number scales[CUDA_THREAD_ROWS], minima[CUDA_THREAD_ROWS];
 #pragma unroll
         for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
             if (i >= block.rows)
                 break;
-            scales[i] = load_number<TYPE>(p.scales, first + (size_t)i * p.heads * head_groups);
-            minima[i] = load_number<TYPE>(p.minima, first + (size_t)i * p.heads * head_groups);
+            scales[i].number = load_number<TYPE>(p.scales, first + (size_t)i * p.heads * head_groups);
+            minima[i].number = load_number<TYPE>(p.minima, first + (size_t)i * p.heads * head_groups);
         }
 #pragma unroll
         for (int i = 0; i < CUDA_THREAD_ROWS; i++) {
             if (i >= block.rows)
                 break;
-            piece<TYPE> out;
-#pragma unroll
-            for (int k = 0; k < CUDA_PIECE; k += 2)
-                out.set(k, value_of(get_code<BITS>(codes[i], k), scales[i], minima[i]),
-                        value_of(get_code<BITS>(codes[i], k + 1), scales[i], minima[i]));
-            out.store(to + i * p.token_stride);
+            decode_piece<TYPE, BITS>(codes[i], scales[i], minima[i]).store(to + i * p.token_stride);
         }
     }
 }
