@@ -137,8 +137,9 @@ static kvot_status read_verbatim(kvot_file *file, uint64_t source_offset, void *
     while (n > 0 && status == KVOT_OK) {
         uint32_t number = (uint32_t)(at / FORMAT_VERBATIM_STEP), skip = (uint32_t)(at % FORMAT_VERBATIM_STEP);
         uint32_t bytes = cache_verbatim_bytes(cache, number);
-        status =
-            reader_decode(reader, &codec, number, &codec_verbatim, bytes, false, &stream, &stream_bytes, block, error);
+        status = reader_read(reader, number, &stream, &stream_bytes, error);
+        if (status == KVOT_OK)
+            status = reader_decode(reader, &codec, number, &codec_verbatim, bytes, false, stream, block, error);
         uint64_t part = bytes - skip < n ? bytes - skip : n;
         if (status == KVOT_OK)
             memcpy(to, block + skip, part);

@@ -1,7 +1,7 @@
 /* Verifying: every checksum, everything decoded, and, against an original, every byte of it accounted for. */
-#include "file/reader.h"
 #include "measure.h"
 #include "run.h"
+#include "wanted.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +10,13 @@ typedef struct verify_slot {
     run_buffers buffers; /* `other` holds the original's rows */
     uint8_t *repeat;
     size_t repeat_bytes;
-    measure *measures; /* of the unit's planes */
-    uint32_t n_measures;
 } verify_slot;
 
 typedef struct verify_context {
     const reader *reader;
+    const wanted *wanted;
     const input *original; /* or NULL */
-    measure *measures;     /* of each plane */
+    measure *measures;     /* of each stream */
     run_progress *progress;
 } verify_context;
 
@@ -28,30 +27,22 @@ static kvot_status differs(const verify_context *verify, const char *what, kvot_
 
 static kvot_status verify_block(const verify_context *verify, run_buffers *b, uint32_t block, kvot_error *error) {
     const cache *cache = &verify->reader->cache;
-    uint32_t n = cache_verbatim_bytes(cache, block);
-    kvot_status status = make_room(&b->rows, &b->rows_bytes, n, error);
-    if (status == KVOT_OK)
-        status = reader_decode(verify->reader, &b->codec, block, &codec_verbatim, n, true, &b->stream, &b->stream_bytes,
-                               b->rows, error);
-    if (status != KVOT_OK || !verify->original)
-        return status;
-    status = make_room(&b->other, &b->other_bytes, n, error);
-    if (status == KVOT_OK)
-        status = cache_gather_verbatim(cache, block, verify->original, b->other, error);
-    if (status == KVOT_OK && memcmp(b->rows, b->other, n) != 0)
+    kvot_status status = cache_gather_verbatim(cache, block, verify->original, b->other, error);
+    if (status == KVOT_OK && memcmp(b->rows, b->other, cache_verbatim_bytes(cache, block)) != 0)
         status = differs(verify, "bytes outside tensors differ", error);
     return status;
 }
 
 /* Rows that the original holds more than once must be the same everywhere. `b->other` is what was read at first. */
-static kvot_status verify_repeats(const verify_context *verify, verify_slot *slot, cache_job job, uint32_t p,
+static kvot_status verify_repeats(const verify_context *verify, verify_slot *slot, const wanted_stream *of,
                                   kvot_error *error) {
     const cache *cache = &verify->reader->cache;
-    size_t row_bytes = cache->tables.planes[p].row_bytes;
-    kvot_status status = make_room(&slot->repeat, &slot->repeat_bytes, job.chunk->rows * row_bytes, error);
-    for (uint32_t i = 0; i < job.chunk->n_pieces && status == KVOT_OK; i++) {
-        cache_piece piece = cache->pieces[job.chunk->first_piece + i];
-        status = cache_read_cells(cache, p, piece.view, piece.cell, piece.rows, verify->original, slot->repeat, error);
+    size_t row_bytes = cache->tables.planes[of->plane].row_bytes;
+    kvot_status status = make_room(&slot->repeat, &slot->repeat_bytes, of->chunk->rows * row_bytes, error);
+    for (uint32_t i = 0; i < of->chunk->n_pieces && status == KVOT_OK; i++) {
+        cache_piece piece = cache->pieces[of->chunk->first_piece + i];
+        status = cache_read_cells(cache, of->plane, piece.view, piece.cell, piece.rows, verify->original, slot->repeat,
+                                  error);
         if (status == KVOT_OK &&
             memcmp(slot->repeat, slot->buffers.other + piece.row * row_bytes, piece.rows * row_bytes) != 0)
             status = differs(verify, "a row that is stored once is not the same everywhere", error);
@@ -59,63 +50,48 @@ static kvot_status verify_repeats(const verify_context *verify, verify_slot *slo
     return status;
 }
 
-static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot, cache_job job, uint32_t p,
-                                measure *measure, kvot_error *error) {
+static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot, const wanted_stream *of, size_t bytes,
+                                kvot_error *error) {
     const cache *cache = &verify->reader->cache;
-    const format_plane *plane = &cache->tables.planes[p];
+    const format_plane *plane = &cache->tables.planes[of->plane];
     run_buffers *b = &slot->buffers;
-    size_t bytes = (size_t)job.chunk->rows * plane->row_bytes;
-    *measure = measure_none();
-    kvot_status status = make_room(&b->rows, &b->rows_bytes, bytes, error);
-    if (status == KVOT_OK)
-        status = reader_decode(verify->reader, &b->codec, cache_stream(cache, p, job.chunk), plane, job.chunk->rows,
-                               true, &b->stream, &b->stream_bytes, b->rows, error);
-    if (status != KVOT_OK || !verify->original)
-        return status;
-    status = make_room(&b->other, &b->other_bytes, bytes, error);
-    if (status == KVOT_OK)
-        status = cache_gather(cache, p, job.chunk, verify->original, b->other, error);
+    kvot_status status = cache_gather(cache, of->plane, of->chunk, verify->original, b->other, error);
     if (status == KVOT_OK && plane->codec == FORMAT_LOSSLESS && memcmp(b->rows, b->other, bytes) != 0)
         status = differs(verify, "a plane that is stored without loss differs", error);
     if (status == KVOT_OK && plane->codec != FORMAT_LOSSLESS)
-        *measure = measure_rows(plane->type, b->other, b->rows, job.chunk->rows, plane->row_bytes);
-    return status == KVOT_OK ? verify_repeats(verify, slot, job, p, error) : status;
+        verify->measures[of->stream] = measure_rows(plane->type, b->other, b->rows, of->chunk->rows, plane->row_bytes);
+    return status == KVOT_OK ? verify_repeats(verify, slot, of, error) : status;
 }
 
-static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
+static kvot_status work(void *context, size_t range, const uint8_t *stored, void *memory, kvot_error *error) {
     const verify_context *verify = context;
+    const cache *cache = &verify->reader->cache;
+    const wanted_stream *of = &verify->wanted->streams[range];
     verify_slot *slot = memory;
-    cache_job job = cache_locate(&verify->reader->cache, number);
-    if (job.verbatim)
-        return verify_block(verify, &slot->buffers, job.block, error);
-    if (job.unit->n_planes > slot->n_measures) {
-        free(slot->measures);
-        slot->n_measures = 0;
-        slot->measures = malloc(job.unit->n_planes * sizeof *slot->measures);
-        if (!slot->measures)
-            return fail_memory(error);
-        slot->n_measures = job.unit->n_planes;
-    }
-    kvot_status status = KVOT_OK;
-    for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++)
-        status = verify_chunk(verify, slot, job, job.unit->first_plane + i, &slot->measures[i], error);
+    run_buffers *b = &slot->buffers;
+    size_t bytes = wanted_bytes(cache, of);
+    kvot_status status = make_room(&b->rows, &b->rows_bytes, bytes, error);
+    if (status == KVOT_OK)
+        status = reader_decode(verify->reader, &b->codec, of->stream, wanted_plane(cache, of), wanted_rows(cache, of),
+                               true, stored, b->rows, error);
+    if (status == KVOT_OK && verify->original)
+        status = make_room(&b->other, &b->other_bytes, bytes, error);
+    if (status == KVOT_OK && verify->original)
+        status = of->plane == FORMAT_VERBATIM ? verify_block(verify, b, of->stream, error)
+                                              : verify_chunk(verify, slot, of, bytes, error);
+    run_progress_count(verify->progress, bytes);
     return status;
 }
 
-static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
-    verify_context *verify = context;
-    const verify_slot *slot = memory;
-    cache_job job = cache_locate(&verify->reader->cache, number);
-    for (uint32_t i = 0; !job.verbatim && i < job.unit->n_planes; i++)
-        measure_add(&verify->measures[job.unit->first_plane + i], &slot->measures[i]);
-    return run_progress_add(verify->progress, run_job_bytes(&verify->reader->cache, job), error);
+static kvot_status told(void *context, kvot_error *error) {
+    const verify_context *verify = context;
+    return run_progress_tell(verify->progress, error);
 }
 
 static void drop(void *memory) {
     verify_slot *slot = memory;
     run_buffers_free(&slot->buffers);
     free(slot->repeat);
-    free(slot->measures);
 }
 
 /* The loss that was measured when the file was made must be the loss that is there. */
@@ -123,8 +99,10 @@ static kvot_status compare_loss(const verify_context *verify, kvot_error *error)
     const format_tables *tables = &verify->reader->cache.tables;
     for (uint32_t p = 0; p < tables->index->n_planes; p++) {
         const format_plane *plane = &tables->planes[p];
-        const measure *measure = &verify->measures[p];
-        if (plane->squared_error != measure->squared_error || plane->max_error != measure->max_error)
+        measure all = measure_none();
+        for (uint32_t c = 0; c < tables->rowsets[plane->rowset].n_chunks; c++)
+            measure_add(&all, &verify->measures[verify->reader->cache.first_stream[p] + c]);
+        if (plane->squared_error != all.squared_error || plane->max_error != all.max_error)
             return differs(verify, "a plane loses more or less than its file says", error);
     }
     return KVOT_OK;
@@ -135,20 +113,27 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
     if (verify->original && verify->original->bytes != cache->tables.index->source_bytes)
         return differs(verify, "it has another length", error);
     run_progress progress = run_progress_start(run, cache, 1);
+    wanted wanted = {0};
     verify->progress = &progress;
-    verify->measures = calloc((size_t)cache->tables.index->n_planes + 1, sizeof *verify->measures);
-    if (!verify->measures)
-        return fail_memory(error);
-    pool_jobs jobs = {.count = cache->n_jobs,
-                      .threads = run->threads,
-                      .slot_bytes = sizeof(verify_slot),
-                      .context = verify,
-                      .work = work,
-                      .done = done,
-                      .drop = drop};
-    kvot_status status = pool_run(&jobs, error);
+    verify->wanted = &wanted;
+    verify->measures = calloc((size_t)cache->tables.index->n_streams + 1, sizeof *verify->measures);
+    kvot_status status = verify->measures ? wanted_all(&wanted, cache, error) : fail_memory(error);
+    if (status == KVOT_OK)
+        status = wanted_ranges(&wanted, cache, error);
+    fetch_jobs jobs = {.in = &verify->reader->in,
+                       .ranges = wanted.ranges,
+                       .count = wanted.count,
+                       .threads = run->threads,
+                       .slot_bytes = sizeof(verify_slot),
+                       .context = verify,
+                       .work = work,
+                       .told = told,
+                       .drop = drop};
+    if (status == KVOT_OK)
+        status = fetch_run(&jobs, NULL, error);
     if (status == KVOT_OK && verify->original)
         status = compare_loss(verify, error);
+    wanted_free(&wanted);
     free(verify->measures);
     return status;
 }
