@@ -3,11 +3,12 @@
 #include <string.h>
 
 static size_t element_bytes(const kvot_array *array) {
-    return array->type == KVOT_F32 ? sizeof(float) : sizeof(uint16_t);
+    return array->type == KVOT_BYTES ? 1 : array->type == KVOT_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
 unsigned array_type(const kvot_array *array) {
-    static const unsigned types[] = {[KVOT_F32] = FORMAT_F32, [KVOT_F16] = FORMAT_F16, [KVOT_BF16] = FORMAT_BF16};
+    static const unsigned types[] = {
+        [KVOT_F32] = FORMAT_F32, [KVOT_F16] = FORMAT_F16, [KVOT_BF16] = FORMAT_BF16, [KVOT_BYTES] = FORMAT_OPAQUE};
     return types[array->type];
 }
 
@@ -16,7 +17,7 @@ uint64_t array_row_bytes(const kvot_array *array) {
 }
 
 kvot_status array_check(const kvot_array *array, const char *what, kvot_error *error) {
-    if ((unsigned)array->type > KVOT_BF16)
+    if ((unsigned)array->type > KVOT_BYTES)
         return fail(error, KVOT_E_ARGUMENT, "%s: there is no such element type", what);
     if (!array->data || array->tokens == 0 || array->heads == 0 || array->head_dim == 0)
         return fail(error, KVOT_E_ARGUMENT, "%s: no data, tokens, heads or channels", what);
@@ -50,6 +51,8 @@ static void move_head(const kvot_array *array, uint8_t *head, uint8_t *packed, b
     size_t bytes = element_bytes(array);
     if (array->channel_stride == 1)
         memcpy(out ? packed : head, out ? head : packed, array->head_dim * bytes);
+    else if (bytes == 1)
+        move_strided(head, array->channel_stride, packed, array->head_dim, 1, out);
     else if (bytes == sizeof(uint16_t))
         move_strided(head, array->channel_stride, packed, array->head_dim, sizeof(uint16_t), out);
     else
@@ -89,7 +92,7 @@ void array_write(const kvot_array *array, uint64_t first, uint32_t n, unsigned t
 }
 
 void *array_rows_in_place(const kvot_array *array, uint64_t first) {
-    bool packed = array->channel_stride == 1 && array->head_stride == array->head_dim &&
+    bool packed = array->channel_stride == 1 && (array->heads == 1 || array->head_stride == array->head_dim) &&
                   array->token_stride == (int64_t)array->heads * array->head_dim;
     return packed ? row_of(array, first, 0) : NULL;
 }

@@ -229,6 +229,8 @@ static kvot_status plan_arrays(plan *plan, const kvot_array *arrays, size_t n_la
         snprintf(what, sizeof what, "layer %zu, %c", i / 2, "KV"[i % 2]);
         if ((status = array_check(&arrays[i], what, error)) != KVOT_OK)
             break;
+        if (arrays[i].type == KVOT_BYTES)
+            return fail(error, KVOT_E_ARGUMENT, "%s: bytes cannot be compressed as K or V", what);
         if (arrays[i].tokens != tokens || tokens > INT32_MAX - position || position > INT32_MAX)
             return fail(error, KVOT_E_ARGUMENT, "%s: not as many tokens as others, or too many", what);
         format_plane plane = {.rowset = rowset,

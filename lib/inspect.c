@@ -89,20 +89,20 @@ static kvot_status describe_engine_file(kvot_file *file, kvot_error *error) {
     return KVOT_OK;
 }
 
-kvot_status kvot_open(const char *path, kvot_file **result, kvot_error *error) {
-    input in;
-    kvot_run run = {0};
+kvot_status file_open(input *in, kvot_file **result, kvot_error *error) {
     kvot_file *file = calloc(1, sizeof *file);
-    if (!file)
+    if (!file) {
+        input_close(in);
         return fail_memory(error);
+    }
     file->reader.in.fd = -1;
-    kvot_status status = input_open(&in, path, &run, error);
-    if (status == KVOT_OK && reader_probe(&in)) {
-        status = reader_open(&file->reader, &in, error);
+    kvot_status status;
+    if (reader_probe(in)) {
+        status = reader_open(&file->reader, in, error);
         if (status == KVOT_OK)
             status = describe_compressed(file, error);
-    } else if (status == KVOT_OK) {
-        file->reader.in = in;
+    } else {
+        file->reader.in = *in;
         status = engine_read(&file->reader.in, &file->plan, error);
         if (status == KVOT_OK)
             status = describe_engine_file(file, error);
@@ -112,6 +112,13 @@ kvot_status kvot_open(const char *path, kvot_file **result, kvot_error *error) {
     else
         kvot_close(file);
     return status;
+}
+
+kvot_status kvot_open(const char *path, kvot_file **file, kvot_error *error) {
+    input in;
+    kvot_run run = {0};
+    kvot_status status = input_open(&in, path, &run, error);
+    return status == KVOT_OK ? file_open(&in, file, error) : status;
 }
 
 const kvot_info *kvot_file_info(const kvot_file *file) {

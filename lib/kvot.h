@@ -184,7 +184,8 @@ KVOT_API const char *kvot_device_name(const kvot_device *device);
 /* NULL is allowed. */
 KVOT_API void kvot_device_close(kvot_device *device);
 
-typedef enum kvot_type { KVOT_F32 = 0, KVOT_F16 = 1, KVOT_BF16 = 2 } kvot_type;
+/* KVOT_BYTES: rows of bytes that are moved as they are, for loading planes of other types. */
+typedef enum kvot_type { KVOT_F32 = 0, KVOT_F16 = 1, KVOT_BF16 = 2, KVOT_BYTES = 3 } kvot_type;
 
 /* One layer's K or V as an engine has it in memory: element (token, head, channel) is the one at
  * token * token_stride + head * head_stride + channel * channel_stride from `data`, strides in elements. So any order
@@ -218,10 +219,11 @@ KVOT_API kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_lay
 
 /* Tokens `first` to `first + to.tokens - 1` of one plane, and where they are to go. */
 typedef struct kvot_part {
-    size_t plane;   /* its number in kvot_info; of type f32, f16 or bf16 */
+    size_t plane;   /* its number in kvot_info */
     uint64_t first; /* row of the plane */
-    kvot_array to;  /* heads times head_dim, and, if the file knows them, heads must be the plane's. Elements are
-                       converted to its type, rounded to nearest even; beyond the largest f16 to that */
+    kvot_array to;  /* heads times head_dim, and, if the file knows them, heads must be the plane's. f32, f16 and bf16
+                       are  converted to its type, rounded to nearest even; beyond the largest f16 to that. KVOT_BYTES
+                       takes  any plane: heads times head_dim is then its row_bytes; host only */
 } kvot_part;
 
 typedef struct kvot_loading kvot_loading;
@@ -256,6 +258,37 @@ KVOT_API kvot_status kvot_loading_finish(kvot_loading *loading, kvot_stages *sta
 /* kvot_loading_start and kvot_loading_finish. */
 KVOT_API kvot_status kvot_load(kvot_file *file, const kvot_part *parts, size_t n, const kvot_memory *memory,
                                const kvot_run *run, kvot_error *error);
+
+/* ---- bench: how fast a .kvot file comes back, beside what else could be done ---- */
+
+/* Seconds, medians of five rounds. */
+typedef struct kvot_bench_pass {
+    double buffered;     /* the original, with read */
+    double direct;       /* the original, with O_DIRECT on io_uring, 16 reads of 1 MiB at a time; 0: refused */
+    double zstd;         /* the original as `zstd -3` has it, read and decompressed */
+    double restore;      /* the .kvot file into memory that is there: all planes, by kvot_load */
+    double first_layer;  /* ... until the first layer's planes are there */
+    double disk_limit;   /* stored bytes at the speed of `direct`; warm, or where that was refused: of `buffered` */
+    double decode_limit; /* the same restore with the stored bytes in memory: decoding on all cores */
+    double limit;        /* the larger of the two */
+    double share;        /* restore / limit, the median of each round's */
+    kvot_stages stages;  /* of the round with the median restore */
+} kvot_bench_pass;
+
+typedef struct kvot_bench_result {
+    uint64_t original_bytes, stored_bytes, zstd_bytes;
+    uint64_t decoded_bytes;     /* of all planes, each row once */
+    uint64_t tokens, layers;    /* tokens of the longest plane */
+    uint64_t start_tokens;      /* in the first chunk ... */
+    double start;               /* ... which, of every layer, took this long, opening the file included; cold */
+    kvot_bench_pass cold, warm; /* the page cache emptied of the files before each reading, and filled */
+} kvot_bench_result;
+
+/* Measures. `original` is the engine's file that `path` was made of; NULL: it is first restored to a file without a
+ * name beside `path`, as is the zstd file. Takes memory for all decoded planes and for the
+ * .kvot file. run->overwrite is not looked at. */
+KVOT_API kvot_status kvot_bench(const char *path, const char *original, const kvot_run *run, kvot_bench_result *result,
+                                kvot_error *error);
 
 typedef struct kvot_difference {
     bool identical;                                      /* bit for bit */

@@ -88,7 +88,8 @@ static kvot_status load(const kvot_loading *loading, run_buffers *b, const loadi
                         uint32_t stream, const uint8_t *stored, kvot_error *error) {
     const format_plane *plane = part->plane;
     const kvot_array *to = &part->part.to;
-    bool whole = share.rows == share.chunk->rows, same_type = array_type(to) == plane->type;
+    bool bytes = to->type == KVOT_BYTES, same_type = bytes || array_type(to) == plane->type;
+    bool whole = share.rows == share.chunk->rows;
     kvot_status status = codec_open_lane(&b->codec, loading->place.device, loading->place.stream, error);
     if (status != KVOT_OK)
         return status;
@@ -112,7 +113,7 @@ static kvot_status load(const kvot_loading *loading, run_buffers *b, const loadi
     rows += (size_t)share.skip * plane->row_bytes;
     if (loading->place.on_device)
         return copy_to_device(loading, b, part, share, rows, error);
-    array_write(to, share.row, share.rows, plane->type, rows);
+    array_write(to, share.row, share.rows, bytes ? array_type(to) : plane->type, rows);
     return KVOT_OK;
 }
 
@@ -166,11 +167,13 @@ static kvot_status check(const kvot_file *file, const kvot_part *part, kvot_erro
     if (status != KVOT_OK)
         return status;
     const format_plane *plane = &tables->planes[part->plane];
-    if (!codec_can_quantize(plane->type))
-        return fail(error, KVOT_E_ARGUMENT, "%s: plane %zu is of type %s", reader->in.name, part->plane,
-                    format_type_of(plane->type)->name);
-    if ((uint64_t)to->heads * to->head_dim * format_type_of(plane->type)->block_bytes != plane->row_bytes ||
-        (plane->heads > 1 && plane->heads != to->heads))
+    bool bytes = to->type == KVOT_BYTES;
+    if (!bytes && !codec_can_quantize(plane->type))
+        return fail(error, KVOT_E_ARGUMENT, "%s: plane %zu is of type %s, which is loaded as bytes only",
+                    reader->in.name, part->plane, format_type_of(plane->type)->name);
+    size_t elem = bytes ? 1 : format_type_of(plane->type)->block_bytes;
+    uint32_t heads = bytes ? 1 : plane->heads;
+    if ((uint64_t)to->heads * to->head_dim * elem != plane->row_bytes || (heads > 1 && heads != to->heads))
         return fail(error, KVOT_E_ARGUMENT, "%s: plane %zu has another shape than the array", reader->in.name,
                     part->plane);
     uint64_t rows = tables->rowsets[plane->rowset].n_rows;
@@ -260,6 +263,9 @@ static kvot_status prepare(kvot_loading *loading, const kvot_file *file, const k
     }
     if (memory)
         loading->memory = *memory;
+    for (size_t p = 0; p < n && status == KVOT_OK; p++)
+        if (loading->memory.device && parts[p].to.type == KVOT_BYTES)
+            status = fail(error, KVOT_E_ARGUMENT, "bytes are not loaded to a device");
     if (status == KVOT_OK)
         status = run_place_open(&loading->memory, run, &loading->place, error);
     return status == KVOT_OK ? list_chunks(loading, error) : status;

@@ -93,7 +93,7 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
     return status;
 }
 
-kvot_status restore_open(input *in, const char *path, const kvot_run *run, kvot_error *error) {
+kvot_status restore_open(input *in, const char *path, const char *directory, const kvot_run *run, kvot_error *error) {
     kvot_status status = input_open(in, path, run, error);
     if (status != KVOT_OK || !reader_probe(in))
         return status;
@@ -101,7 +101,7 @@ kvot_status restore_open(input *in, const char *path, const kvot_run *run, kvot_
     output out;
     if ((status = reader_open(&reader, in, error)) != KVOT_OK)
         return status;
-    if ((status = output_open_unnamed(&out, reader.in.name, run, error)) == KVOT_OK) {
+    if ((status = output_open_unnamed(&out, directory, reader.in.name, run, error)) == KVOT_OK) {
         status = restore_to(&reader, &out, run, NULL, error);
         if (status == KVOT_OK)
             status = output_to_input(&out, in, reader.cache.tables.index->source_bytes, error);

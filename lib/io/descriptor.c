@@ -4,10 +4,18 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
-int unnamed_file(void) {
-    const char *directory = getenv("TMPDIR");
+double clock_now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+int unnamed_file(const char *directory) {
+    if (!directory)
+        directory = getenv("TMPDIR");
     if (!directory || !*directory)
         directory = "/tmp";
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);

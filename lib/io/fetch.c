@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -63,15 +62,9 @@ struct fetch {
     double began, accounted;
 };
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* Adds the time since the last call to what the disk was doing. Called before that changes, with the lock held. */
 static void account(fetch *f) {
-    double at = now();
+    double at = clock_now();
     if (f->ring && f->next < f->n_reads && f->status == KVOT_OK) {
         if (f->under_way == 0)
             f->stages.disk_idle += at - f->accounted;
@@ -240,13 +233,13 @@ static void use(fetch *f, fetch_buffer *b, void *slot) {
     kvot_error error;
     size_t range = read->first;
     bool copy = !b->arrived;
-    double start = now();
+    double start = clock_now();
     if (copy)
         status = input_read(f->jobs.in, read->offset, b->bytes, bytes, &error);
-    double there = copy ? now() : start;
+    double there = copy ? clock_now() : start;
     if (status == KVOT_OK)
         range = work(f, b, slot, &status, &error);
-    double end = now();
+    double end = clock_now();
     pthread_mutex_lock(&f->lock);
     if (status != KVOT_OK)
         record(f, range, status, &error);
@@ -369,7 +362,7 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
         return fail_memory(error);
     f->jobs = *jobs;
     f->direct = -1;
-    f->began = f->accounted = now();
+    f->began = f->accounted = clock_now();
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->arrived, NULL);
     pthread_cond_init(&f->news, NULL);
@@ -427,7 +420,7 @@ kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
     kvot_status status = f->status;
     if (status != KVOT_OK && error)
         *error = f->error;
-    f->stages.seconds = now() - f->began;
+    f->stages.seconds = clock_now() - f->began;
     f->stages.threads = f->n_threads;
     if (stages)
         *stages = f->stages;

@@ -13,7 +13,7 @@ enum { COPY_BYTES = 1 << 18 };
 /* Copies all that `from` gives to a file without a name. */
 static kvot_status spool(input *in, int from, const kvot_run *run, kvot_error *error) {
     char *buffer = malloc(COPY_BYTES);
-    int fd = unnamed_file();
+    int fd = unnamed_file(NULL);
     kvot_status status = KVOT_OK;
     if (!buffer)
         status = fail_memory(error);

@@ -35,8 +35,9 @@ typedef struct output {
 kvot_status output_open(output *out, const char *path, unsigned mode, const kvot_run *run, bool seekable,
                         kvot_error *error);
 
-/* An output that never gets a name, for output_to_input. `name` is for messages. */
-kvot_status output_open_unnamed(output *out, const char *name, const kvot_run *run, kvot_error *error);
+/* An output in `directory` (NULL: see unnamed_file) that never gets a name, for output_to_input. `name` is for messages.
+ */
+kvot_status output_open_unnamed(output *out, const char *directory, const char *name, const kvot_run *run, kvot_error *error);
 
 /* Reads what was written: `bytes` bytes of an unnamed output, whose file `in` takes over. */
 kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *error);
@@ -53,8 +54,11 @@ kvot_status output_commit(output *out, kvot_error *error);
 /* Frees `out`; what was not committed is gone. */
 void output_close(output *out);
 
-/* A file without a name in $TMPDIR or /tmp. Returns its descriptor, -1 on failure. */
-int unnamed_file(void);
+/* A file without a name in `directory`; NULL: in $TMPDIR or /tmp. Returns its descriptor, -1 on failure. */
+int unnamed_file(const char *directory);
+
+/* Seconds since some moment that does not change. */
+double clock_now(void);
 
 /* Writes all of `n` bytes, requeueing short writes. False on failure, errno set: ECANCELED if a signal came and
  * run->progress then asked to stop. */

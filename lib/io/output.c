@@ -50,8 +50,8 @@ static kvot_status open_temporary(output *out, unsigned mode, kvot_error *error)
     return KVOT_E_IO;
 }
 
-static kvot_status open_spool(output *out, kvot_error *error) {
-    out->fd = unnamed_file();
+static kvot_status open_spool(output *out, const char *directory, kvot_error *error) {
+    out->fd = unnamed_file(directory);
     if (out->fd < 0)
         return fail_errno(error, out->name, "make a temporary copy ($TMPDIR says where)");
     out->spooled = true;
@@ -74,7 +74,7 @@ kvot_status output_open(output *out, const char *path, unsigned mode, const kvot
         if (out->stream < 0)
             status = fail_errno(error, path, "write");
         else if (seekable)
-            status = open_spool(out, error);
+            status = open_spool(out, NULL, error);
         else
             out->fd = out->stream;
     } else if (there && S_ISDIR(about.st_mode)) {
@@ -93,9 +93,10 @@ kvot_status output_open(output *out, const char *path, unsigned mode, const kvot
     return status;
 }
 
-kvot_status output_open_unnamed(output *out, const char *name, const kvot_run *run, kvot_error *error) {
+kvot_status output_open_unnamed(output *out, const char *directory, const char *name, const kvot_run *run,
+                                kvot_error *error) {
     *out = (output){.fd = -1, .stream = -1, .run = run, .name = strdup(name)};
-    kvot_status status = out->name ? open_spool(out, error) : fail_memory(error);
+    kvot_status status = out->name ? open_spool(out, directory, error) : fail_memory(error);
     if (status != KVOT_OK)
         output_close(out);
     return status;
