@@ -137,14 +137,11 @@ typedef struct format_plane {
     uint8_t outlier_rule; /* ott: format_outlier_rule, for information */
     uint16_t group;       /* ott */
     uint32_t row_bytes;
-    uint32_t heads;       /* KV heads a row holds; 1 if unknown */
-    uint32_t outliers;    /* ott with FORMAT_OUTLIERS_FIXED: exact rows of each head */
-    uint32_t reserved;    /* zero */
-    double squared_error; /* sum over all elements of the stored rows */
-    double squared_sum;   /* sum of squares of the original elements */
-    double max_error;
+    uint32_t heads;    /* KV heads a row holds; 1 if unknown */
+    uint32_t outliers; /* ott with FORMAT_OUTLIERS_FIXED: exact rows of each head */
+    uint32_t reserved; /* zero */
 } format_plane;
-static_assert(sizeof(format_plane) == 56, "SPEC.md, Planes");
+static_assert(sizeof(format_plane) == 32, "SPEC.md, Planes");
 
 #define FORMAT_VERBATIM UINT32_MAX
 typedef struct format_segment {
@@ -163,8 +160,11 @@ typedef struct format_stream {
     uint32_t decoded_bytes;
     uint32_t type; /* format_stream_type */
     uint32_t reserved;
+    double squared_error; /* what was lost: sum over all elements; 0 in lossless streams, like the next two */
+    double squared_sum;   /* sum of squares of the original elements */
+    double max_error;
 } format_stream;
-static_assert(sizeof(format_stream) == 40, "SPEC.md, Streams");
+static_assert(sizeof(format_stream) == 64, "SPEC.md, Streams");
 
 /* Pointers to the tables of an index that lies in memory at an address that is a multiple of 8. */
 typedef struct format_tables {

@@ -17,7 +17,6 @@ typedef struct compress_context {
     const source *source;
     const fixed_outliers *fixed; /* NULL: the chunk's own rule */
     writer *writer;
-    measure *measures; /* of each plane */
     run_progress *progress;
 } compress_context;
 
@@ -122,8 +121,6 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
         streams[stream] = encoded->about;
         status = writer_stream(compress->writer, encoded->bytes, encoded->about.stored_bytes, &streams[stream].offset,
                                error);
-        if (!job.verbatim)
-            measure_add(&compress->measures[p], &encoded->measure);
     }
     return status == KVOT_OK ? run_progress_add(compress->progress, run_job_bytes(compress->cache, job), error)
                              : status;
@@ -146,12 +143,6 @@ static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kv
     kvot_status status = pool_run(&jobs, error);
     if (status != KVOT_OK)
         return status;
-    format_plane *planes = (format_plane *)cache->tables.planes;
-    for (uint32_t p = 0; p < cache->tables.index->n_planes; p++) {
-        planes[p].squared_error = compress->measures[p].squared_error;
-        planes[p].squared_sum = compress->measures[p].squared_sum;
-        planes[p].max_error = compress->measures[p].max_error;
-    }
     uint64_t bytes = format_index_bytes(cache->tables.index, UINT64_MAX);
     status = writer_finish(compress->writer, cache->tables.index, bytes, error);
     if (sizes)
@@ -167,7 +158,6 @@ static kvot_status compress_plan(plan *plan, const source *source, unsigned mode
     fixed_outliers fixed = {0};
     writer writer = {0};
     output out = {.fd = -1, .stream = -1};
-    measure *measures = NULL;
     const input nothing = {.fd = -1, .name = "arrays"}; /* no position occurs twice, so nothing is read */
     set_codecs(plan, options);
     kvot_status status = rows_to_cache(plan, source->in ? source->in : &nothing, &cache, error);
@@ -181,17 +171,11 @@ static kvot_status compress_plan(plan *plan, const source *source, unsigned mode
     if (fix && (status = fixed_outliers_find(&fixed, (uint32_t)options->outliers, &cache, source, &progress, error)) !=
                    KVOT_OK)
         goto end;
-    measures = calloc((size_t)cache.tables.index->n_planes + 1, sizeof *measures);
-    if (!measures) {
-        status = fail_memory(error);
-        goto end;
-    }
-    compress_context compress = {&cache, source, fix ? &fixed : NULL, &writer, measures, &progress};
+    compress_context compress = {&cache, source, fix ? &fixed : NULL, &writer, &progress};
     if ((status = writer_open(&writer, &out, error)) == KVOT_OK &&
         (status = write_cache(&compress, sizes, error)) == KVOT_OK)
         status = output_commit(&out, error);
 end:
-    free(measures);
     writer_close(&writer);
     output_close(&out);
     fixed_outliers_free(&fixed);

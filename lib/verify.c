@@ -3,6 +3,7 @@
 #include "measure.h"
 #include "run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,20 +11,26 @@ typedef struct verify_slot {
     run_buffers buffers; /* `other` holds the original's rows */
     uint8_t *repeat;
     size_t repeat_bytes;
-    measure *measures; /* of the unit's planes */
-    uint32_t n_measures;
 } verify_slot;
 
 typedef struct verify_context {
     const reader *reader;
     const input *original; /* or NULL */
-    measure *measures;     /* of each plane */
     run_progress *progress;
 } verify_context;
 
 static kvot_status differs(const verify_context *verify, const char *what, kvot_error *error) {
     return fail(error, KVOT_E_DIFFERENT, "%s does not restore to %s: %s", verify->reader->in.name,
                 verify->original->name, what);
+}
+
+static kvot_status differs_in(const verify_context *verify, const cache_chunk *chunk, const format_plane *plane,
+                              const char *what, kvot_error *error) {
+    static const char *const kinds[] = {"K", "V", "state"};
+    char where[160];
+    snprintf(where, sizeof where, "section %u, layer %u, %s: the chunk of %u rows from position %d on %s",
+             plane->rowset, plane->layer, kinds[plane->kind], chunk->rows, chunk->first_position, what);
+    return differs(verify, where, error);
 }
 
 static kvot_status verify_block(const verify_context *verify, run_buffers *b, uint32_t block, kvot_error *error) {
@@ -59,26 +66,36 @@ static kvot_status verify_repeats(const verify_context *verify, verify_slot *slo
     return status;
 }
 
+/* The loss that was measured when the stream was made must be the loss that is there. Rows that came from a restore of
+ * the file lose nothing any more: an append keeps their streams. */
+static bool as_lossy_as_said(const format_stream *stream, const measure *lost) {
+    return lost->identical || (lost->squared_error == stream->squared_error &&
+                               lost->squared_sum == stream->squared_sum && lost->max_error == stream->max_error);
+}
+
 static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot, cache_job job, uint32_t p,
-                                measure *measure, kvot_error *error) {
+                                kvot_error *error) {
     const cache *cache = &verify->reader->cache;
     const format_plane *plane = &cache->tables.planes[p];
     run_buffers *b = &slot->buffers;
     size_t bytes = (size_t)job.chunk->rows * plane->row_bytes;
-    *measure = measure_none();
+    uint32_t stream = cache_stream(cache, p, job.chunk);
     kvot_status status = make_room(&b->rows, &b->rows_bytes, bytes, error);
     if (status == KVOT_OK)
-        status = reader_decode(verify->reader, &b->codec, cache_stream(cache, p, job.chunk), plane, job.chunk->rows,
-                               true, &b->stream, &b->stream_bytes, b->rows, error);
+        status = reader_decode(verify->reader, &b->codec, stream, plane, job.chunk->rows, true, &b->stream,
+                               &b->stream_bytes, b->rows, error);
     if (status != KVOT_OK || !verify->original)
         return status;
     status = make_room(&b->other, &b->other_bytes, bytes, error);
     if (status == KVOT_OK)
         status = cache_gather(cache, p, job.chunk, verify->original, b->other, error);
     if (status == KVOT_OK && plane->codec == FORMAT_LOSSLESS && memcmp(b->rows, b->other, bytes) != 0)
-        status = differs(verify, "a plane that is stored without loss differs", error);
-    if (status == KVOT_OK && plane->codec != FORMAT_LOSSLESS)
-        *measure = measure_rows(plane->type, b->other, b->rows, job.chunk->rows, plane->row_bytes);
+        status = differs_in(verify, job.chunk, plane, "is stored without loss and differs", error);
+    if (status == KVOT_OK && plane->codec != FORMAT_LOSSLESS) {
+        measure lost = measure_rows(plane->type, b->other, b->rows, job.chunk->rows, plane->row_bytes);
+        if (!as_lossy_as_said(&cache->tables.streams[stream], &lost))
+            status = differs_in(verify, job.chunk, plane, "loses more or less than its file says", error);
+    }
     return status == KVOT_OK ? verify_repeats(verify, slot, job, p, error) : status;
 }
 
@@ -88,26 +105,16 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     cache_job job = cache_locate(&verify->reader->cache, number);
     if (job.verbatim)
         return verify_block(verify, &slot->buffers, job.block, error);
-    if (job.unit->n_planes > slot->n_measures) {
-        free(slot->measures);
-        slot->n_measures = 0;
-        slot->measures = malloc(job.unit->n_planes * sizeof *slot->measures);
-        if (!slot->measures)
-            return fail_memory(error);
-        slot->n_measures = job.unit->n_planes;
-    }
     kvot_status status = KVOT_OK;
     for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++)
-        status = verify_chunk(verify, slot, job, job.unit->first_plane + i, &slot->measures[i], error);
+        status = verify_chunk(verify, slot, job, job.unit->first_plane + i, error);
     return status;
 }
 
 static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
     verify_context *verify = context;
-    const verify_slot *slot = memory;
+    (void)memory;
     cache_job job = cache_locate(&verify->reader->cache, number);
-    for (uint32_t i = 0; !job.verbatim && i < job.unit->n_planes; i++)
-        measure_add(&verify->measures[job.unit->first_plane + i], &slot->measures[i]);
     return run_progress_add(verify->progress, run_job_bytes(&verify->reader->cache, job), error);
 }
 
@@ -115,19 +122,6 @@ static void drop(void *memory) {
     verify_slot *slot = memory;
     run_buffers_free(&slot->buffers);
     free(slot->repeat);
-    free(slot->measures);
-}
-
-/* The loss that was measured when the file was made must be the loss that is there. */
-static kvot_status compare_loss(const verify_context *verify, kvot_error *error) {
-    const format_tables *tables = &verify->reader->cache.tables;
-    for (uint32_t p = 0; p < tables->index->n_planes; p++) {
-        const format_plane *plane = &tables->planes[p];
-        const measure *measure = &verify->measures[p];
-        if (plane->squared_error != measure->squared_error || plane->max_error != measure->max_error)
-            return differs(verify, "a plane loses more or less than its file says", error);
-    }
-    return KVOT_OK;
 }
 
 static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_error *error) {
@@ -136,9 +130,6 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
         return differs(verify, "it has another length", error);
     run_progress progress = run_progress_start(run, cache, 1);
     verify->progress = &progress;
-    verify->measures = calloc((size_t)cache->tables.index->n_planes + 1, sizeof *verify->measures);
-    if (!verify->measures)
-        return fail_memory(error);
     pool_jobs jobs = {.count = cache->n_jobs,
                       .threads = run->threads,
                       .slot_bytes = sizeof(verify_slot),
@@ -146,11 +137,7 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
                       .work = work,
                       .done = done,
                       .drop = drop};
-    kvot_status status = pool_run(&jobs, error);
-    if (status == KVOT_OK && verify->original)
-        status = compare_loss(verify, error);
-    free(verify->measures);
-    return status;
+    return pool_run(&jobs, error);
 }
 
 kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run, kvot_error *error) {

@@ -111,10 +111,10 @@ TABLES = {
     "views": layout("u4 rowset, u4 n_cells, u4 n_runs, u4 reserved"),
     "view_runs": layout("u4 first, u4 count"),
     "planes": layout("u4 rowset, u4 layer, u1 kind, u1 type, u1 layout, u1 codec, u1 bits, u1 rule, u2 group,"
-                     "u4 row_bytes, u4 heads, u4 exact_rows, u4 reserved, f8 error, f8 energy, f8 worst"),
+                     "u4 row_bytes, u4 heads, u4 exact_rows, u4 reserved"),
     "segments": layout("u4 plane, u4 view, u8 bytes"),
     "streams": layout("u8 offset, u8 stored_checksum, u8 decoded_checksum, u4 stored_bytes, u4 decoded_bytes, u4 type,"
-                      "u4 reserved"),
+                      "u4 reserved, f8 error, f8 energy, f8 worst"),
 }
 
 # Element types: name, elements in a block, bytes of a block, leading bytes
@@ -244,6 +244,9 @@ def check_streams(index, index_offset):
     need(not streams, "streams without a plane")
     for stream in index.streams:
         need(stream.reserved == 0, "a reserved field of a stream is not zero")
+        loss = (stream.error, stream.energy, stream.worst)
+        need(all(0 <= x < np.inf for x in loss) and (stream.type == OTT_STREAM or not any(loss)),
+             "a stream has an impossible loss")
         need(stream.offset % 64 == 0, "a stream does not start on a multiple of 64")
         need(64 <= stream.offset and stream.offset + stream.stored_bytes <= index_offset, "a stream is out of place")
 

@@ -2,6 +2,7 @@
 
 #include "../../format/format.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The smallest index with a plane: one row set of 300 rows in two chunks, one view, K and V of 8 f16 elements. */
@@ -52,7 +53,9 @@ static small_index good(void) {
                                        .decoded_bytes = i == 0  ? 100
                                                         : i % 2 ? 256 * 16
                                                                 : 44 * 16,
-                                       .type = i == 0 ? FORMAT_STREAM_LOSSLESS : FORMAT_STREAM_OTT};
+                                       .type = i == 0 ? FORMAT_STREAM_LOSSLESS : FORMAT_STREAM_OTT,
+                                       .squared_error = i == 0 ? 0 : 0.5,
+                                       .squared_sum = i == 0 ? 0 : 1e300};
     return s;
 }
 
@@ -117,6 +120,10 @@ static void malformed_planes_and_streams_are_refused(void) {
     REFUSED(s.streams[1].stored_bytes = 0, "outside");
     REFUSED(s.streams[1].decoded_bytes--, "type or length");
     REFUSED(s.streams[1].type = FORMAT_STREAM_LOSSLESS, "type or length");
+    REFUSED(s.streams[0].squared_sum = 1, "loss"); /* lossless */
+    REFUSED(s.streams[1].squared_error = -1, "loss");
+    REFUSED(s.streams[1].max_error = NAN, "loss");
+    REFUSED(s.streams[1].squared_sum = INFINITY, "loss");
 }
 
 static void header_and_footer(void) {
