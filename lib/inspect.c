@@ -58,6 +58,11 @@ static kvot_status describe_compressed(kvot_file *file, kvot_error *error) {
     info->stored_bytes = file->reader.in.bytes;
     info->verbatim_bytes = cache->verbatim_bytes;
     info->repeated_bytes = info->original_bytes - info->verbatim_bytes;
+    info->leftover_bytes = file->reader.leftover;
+    info->unused_bytes = info->stored_bytes - sizeof(format_header) - sizeof(format_footer) -
+                         format_index_bytes(tables->index, UINT64_MAX);
+    for (uint32_t s = 0; s < tables->index->n_streams; s++)
+        info->unused_bytes -= tables->streams[s].stored_bytes;
     for (uint32_t p = 0; p < tables->index->n_planes; p++) {
         const format_plane *from = &tables->planes[p];
         kvot_plane *plane = &file->planes[p];

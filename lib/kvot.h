@@ -101,8 +101,11 @@ KVOT_API kvot_status kvot_restore(const char *input, const char *output, const k
                                   kvot_error *error);
 
 /* Checks every checksum of a .kvot file and decodes all of it. With `original`, also proves that a restore gives that
- * file: bit for bit in all that is stored without loss, and with exactly the loss the file records elsewhere. */
-KVOT_API kvot_status kvot_verify(const char *input, const char *original, const kvot_run *run, kvot_error *error);
+ * file: bit for bit in all that is stored without loss, and elsewhere, in each chunk, with exactly the loss the file
+ * records, or with none. `*leftover_bytes`, unless that is NULL: how many bytes behind the cache are left from an
+ * interrupted append. They were not looked at; the cache as it was before is whole. */
+KVOT_API kvot_status kvot_verify(const char *input, const char *original, const kvot_run *run, uint64_t *leftover_bytes,
+                                 kvot_error *error);
 
 typedef enum kvot_kind { KVOT_K = 0, KVOT_V = 1, KVOT_STATE = 2 } kvot_kind;
 
@@ -137,6 +140,8 @@ typedef struct kvot_info {
     uint64_t original_bytes, stored_bytes;
     uint64_t verbatim_bytes; /* original bytes outside planes */
     uint64_t repeated_bytes; /* original bytes of rows that occurred before and are stored once */
+    uint64_t unused_bytes;   /* of stored_bytes: padding, and what appends have replaced */
+    uint64_t leftover_bytes; /* behind stored_bytes in the file: left from an interrupted append, and not looked at */
     kvot_codec codec;        /* KVOT_OTT if any plane uses it */
     size_t n_planes;
     const kvot_plane *planes;

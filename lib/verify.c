@@ -140,7 +140,8 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
     return pool_run(&jobs, error);
 }
 
-kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run, kvot_error *error) {
+kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run,
+                        uint64_t *leftover_bytes, kvot_error *error) {
     run = run ? run : &run_plain;
     reader reader;
     input original;
@@ -149,6 +150,8 @@ kvot_status kvot_verify(const char *input_path, const char *original_path, const
         status = reader_open_path(&reader, input_path, run, error);
     if (status != KVOT_OK)
         return status;
+    if (leftover_bytes)
+        *leftover_bytes = reader.leftover;
     if (!original_path || (status = input_open(&original, original_path, run, error)) == KVOT_OK) {
         verify_context context = {.reader = &reader, .original = original_path ? &original : NULL};
         status = verify_all(&context, run, error);
