@@ -19,6 +19,7 @@ typedef struct option_help {
 static const option_help table[] = {
     {'o', "output", "OUT", "write there; - is standard output", true},
     {'f', "force", NULL, "replace a file that exists", true},
+    {'P', "append", "OUT.kvot", "add what is new in IN to the .kvot file of an earlier state of it", false},
     {'C', "codec", "CODEC", "ott (outlier tokens exact, the rest quantized; default) or lossless", false},
     {'B', "bits", "N", "ott: bits a value, 2, 3, 4 or 8 (default 4)", false},
     {'G', "group", "N", "ott: values that share a scale, 32, 64 or 128 (default 64)", false},
@@ -83,6 +84,9 @@ static const char *take(cli_options *options, char letter, const char *value) {
         return NULL;
     case 'f':
         options->run.overwrite = true;
+        return NULL;
+    case 'P':
+        options->append = value;
         return NULL;
     case 'C':
         if (strcmp(value, "ott") != 0 && strcmp(value, "lossless") != 0)
@@ -158,6 +162,8 @@ bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *o
             return false;
         }
         const char *wrong = take(options, (char)letter, optarg);
+        if (letter == 'C')
+            options->codec_given = true;
         if (letter == 'B' || letter == 'G' || letter == 'O')
             options->ott_option = letter == 'B' ? "--bits" : letter == 'G' ? "--group" : "--outliers";
         if (wrong) {

@@ -20,6 +20,7 @@ typedef struct unit_encoder {
     codec_context codec;
     unit_stream *streams;
     uint32_t n_streams;
+    bool kept;      /* nothing was encoded: an older state's streams are kept */
     uint8_t *exact; /* [rows][heads] of K: its exact rows */
     uint8_t *plane_exact, *decoded;
     size_t exact_room, plane_exact_room, decoded_room;

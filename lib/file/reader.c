@@ -73,6 +73,8 @@ static kvot_status check_gap(const input *in, uint64_t end, const char *wrong, k
 /* Reads the footer and leaves out what lies behind it. */
 static kvot_status read_footer(reader *reader, format_footer *footer, kvot_error *error) {
     input *in = &reader->in;
+    if (in->bytes < sizeof reader->header + sizeof *footer)
+        return damaged(in, "it is too short", error);
     kvot_status status = input_read(in, in->bytes - sizeof *footer, footer, sizeof *footer, error);
     const char *wrong = status == KVOT_OK ? format_check_footer(footer, in->bytes) : NULL;
     if (status != KVOT_OK || !wrong)
@@ -95,11 +97,9 @@ kvot_status reader_open(reader *reader, input *in, kvot_error *error) {
     *in = (input){.fd = -1};
     in = &reader->in;
     format_footer footer;
-    kvot_status status = KVOT_OK;
-    if (in->bytes < sizeof reader->header + sizeof footer)
-        status = damaged(in, "it is too short", error);
-    if (status == KVOT_OK)
-        status = input_read(in, 0, &reader->header, sizeof reader->header, error);
+    kvot_status status = in->bytes < sizeof reader->header
+                             ? damaged(in, "it is too short", error)
+                             : input_read(in, 0, &reader->header, sizeof reader->header, error);
     if (status == KVOT_OK) {
         const char *wrong = format_check_header(&reader->header);
         if (wrong && reader->header.checksum == format_checksum(&reader->header, offsetof(format_header, checksum)))
@@ -107,8 +107,11 @@ kvot_status reader_open(reader *reader, input *in, kvot_error *error) {
         else if (wrong)
             status = damaged(in, wrong, error);
     }
+    /* An append that fails, or that cuts off what another one left, takes nothing away but may do so just now. */
     if (status == KVOT_OK)
-        status = read_footer(reader, &footer, error);
+        do
+            status = read_footer(reader, &footer, error);
+        while (status == KVOT_E_IO && input_shrank(in));
     if (status == KVOT_OK)
         status = read_index(reader, &footer, error);
     if (status != KVOT_OK)
