@@ -133,7 +133,7 @@ const cli_command command_bench = {
         "limit of a restore is the larger of reading its bytes at the disk's O_DIRECT speed and decoding on all "
         "cores.\n"
         "Takes memory for the cache and FILE.kvot, and disk space beside FILE.kvot for what is not given.\n",
-    .options = "RPDTjq",
+    .options = "RFDTjq",
     .files = 1,
     .run = run,
 };

@@ -13,9 +13,11 @@ typedef struct cli_options {
     kvot_compress_options compress;
     kvot_run run;
     const char *output;
+    const char *append;
     const char *against, *original;
     double prefill; /* tokens a second; 0: not given */
     bool json, quiet;
+    bool codec_given;
     const char *ott_option; /* name of the last option that is for ott only, or NULL */
     const char *files[2];
     int n_files;

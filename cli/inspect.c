@@ -57,6 +57,8 @@ static int print_json(const kvot_info *info) {
     json_object_set_new(root, "stored_bytes", json_integer((json_int_t)info->stored_bytes));
     json_object_set_new(root, "verbatim_bytes", json_integer((json_int_t)info->verbatim_bytes));
     json_object_set_new(root, "repeated_bytes", json_integer((json_int_t)info->repeated_bytes));
+    json_object_set_new(root, "unused_bytes", json_integer((json_int_t)info->unused_bytes));
+    json_object_set_new(root, "leftover_bytes", json_integer((json_int_t)info->leftover_bytes));
     json_object_set_new(root, "planes", planes);
     return cli_print_json(root);
 }
@@ -79,6 +81,11 @@ static void print(const cli_options *options, const kvot_info *info) {
         printf("stored        %s, %.2f times smaller, written by %s\nrepeated rows %s, stored once\n",
                cli_bytes(info->stored_bytes), (double)info->original_bytes / (double)info->stored_bytes, info->writer,
                cli_bytes(info->repeated_bytes));
+    if (info->compressed)
+        printf("unused        %s: padding, and what appends have replaced\n", cli_bytes(info->unused_bytes));
+    if (info->leftover_bytes > 0)
+        printf("left over     %llu bytes behind the end of the cache are left from an interrupted append\n",
+               (unsigned long long)info->leftover_bytes);
     if (options->quiet || info->n_planes == 0)
         return;
     printf("\n%-8s %-6s %-6s %-7s %9s %9s %6s", "section", "layer", "kind", "type", "rows", "row bytes", "heads");

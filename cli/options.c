@@ -19,6 +19,7 @@ typedef struct option_help {
 static const option_help table[] = {
     {'o', "output", "OUT", "write there; - is standard output", true},
     {'f', "force", NULL, "replace a file that exists", true},
+    {'P', "append", "OUT.kvot", "add what is new in IN to the .kvot file of an earlier state of it", false},
     {'C', "codec", "CODEC", "ott (outlier tokens exact, the rest quantized; default) or lossless", false},
     {'B', "bits", "N", "ott: bits a value, 2, 3, 4 or 8 (default 4)", false},
     {'G', "group", "N", "ott: values that share a scale, 32, 64 or 128 (default 64)", false},
@@ -27,7 +28,7 @@ static const option_help table[] = {
     {'M', "model", "FILE.gguf", "the model that made the cache: its KV heads and identity", false},
     {'A', "against", "ORIGINAL", "also prove that a restore gives this file", false},
     {'R', "original", "RAW", "the engine's file that FILE.kvot was made of (default: it is restored first)", false},
-    {'P', "prefill", "TOK/S", "how fast the model reads a prompt: says from which length on restoring is quicker",
+    {'F', "prefill", "TOK/S", "how fast the model reads a prompt: says from which length on restoring is quicker",
      false},
     {'D', "device", "DEVICE", "what quantizes and decodes: cpu, cuda:N, or auto (the default: cpu for files)", false},
     {'T', "threads", "N", "threads (default: one for each processor)", true},
@@ -93,6 +94,9 @@ static const char *take(cli_options *options, char letter, const char *value) {
     case 'f':
         options->run.overwrite = true;
         return NULL;
+    case 'P':
+        options->append = value;
+        return NULL;
     case 'C':
         if (strcmp(value, "ott") != 0 && strcmp(value, "lossless") != 0)
             return "must be ott or lossless";
@@ -124,7 +128,7 @@ static const char *take(cli_options *options, char letter, const char *value) {
     case 'R':
         options->original = value;
         return NULL;
-    case 'P':
+    case 'F':
         return parse_rate(value, &options->prefill) ? NULL : "must be a number of tokens a second";
     case 'D':
         if (strcmp(value, "auto") != 0 && strcmp(value, "cpu") != 0 &&
@@ -172,6 +176,8 @@ bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *o
             return false;
         }
         const char *wrong = take(options, (char)letter, optarg);
+        if (letter == 'C')
+            options->codec_given = true;
         if (letter == 'B' || letter == 'G' || letter == 'O')
             options->ott_option = letter == 'B' ? "--bits" : letter == 'G' ? "--group" : "--outliers";
         if (wrong) {

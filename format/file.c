@@ -81,3 +81,17 @@ const char *format_check_footer(const format_footer *footer, uint64_t file_bytes
         return "the index does not lie where the footer says";
     return NULL;
 }
+
+const format_footer *format_find_footer(const void *bytes, size_t n, uint64_t offset) {
+    const format_footer *footer;
+    if (n < sizeof *footer)
+        return NULL;
+    for (size_t at = (n - sizeof *footer) / FORMAT_FOOTER_ALIGN * FORMAT_FOOTER_ALIGN;; at -= FORMAT_FOOTER_ALIGN) {
+        footer = (const void *)((const uint8_t *)bytes + at);
+        if (memcmp(footer->magic, FORMAT_END_MAGIC, sizeof footer->magic) == 0 &&
+            !format_check_footer(footer, offset + at + sizeof *footer))
+            return footer;
+        if (at == 0)
+            return NULL;
+    }
+}

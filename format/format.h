@@ -20,6 +20,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs are read as th
 #define FORMAT_STREAM_ALIGN  64u         /* every stream starts on a multiple of this */
 #define FORMAT_EXTENT_ALIGN  4096u       /* the first stream of an extent starts on a multiple of this */
 #define FORMAT_EXTENT_BYTES  (1u << 20)  /* a stream starts a new extent when the last began this long ago */
+#define FORMAT_FOOTER_ALIGN  8u          /* every footer starts on a multiple of this */
 #define FORMAT_PART_ALIGN    16u         /* parts inside an ott stream */
 #define FORMAT_CHUNK_ROWS    256u        /* rows a chunk holds at the most */
 #define FORMAT_CHUNK_BYTES   (16u << 20) /* decoded bytes a chunk or a verbatim block holds at the most */
@@ -137,14 +138,11 @@ typedef struct format_plane {
     uint8_t outlier_rule; /* ott: format_outlier_rule, for information */
     uint16_t group;       /* ott */
     uint32_t row_bytes;
-    uint32_t heads;       /* KV heads a row holds; 1 if unknown */
-    uint32_t outliers;    /* ott with FORMAT_OUTLIERS_FIXED: exact rows of each head */
-    uint32_t reserved;    /* zero */
-    double squared_error; /* sum over all elements of the stored rows */
-    double squared_sum;   /* sum of squares of the original elements */
-    double max_error;
+    uint32_t heads;    /* KV heads a row holds; 1 if unknown */
+    uint32_t outliers; /* ott with FORMAT_OUTLIERS_FIXED: exact rows of each head */
+    uint32_t reserved; /* zero */
 } format_plane;
-static_assert(sizeof(format_plane) == 56, "SPEC.md, Planes");
+static_assert(sizeof(format_plane) == 32, "SPEC.md, Planes");
 
 #define FORMAT_VERBATIM UINT32_MAX
 typedef struct format_segment {
@@ -163,8 +161,11 @@ typedef struct format_stream {
     uint32_t decoded_bytes;
     uint32_t type; /* format_stream_type */
     uint32_t reserved;
+    double squared_error; /* what was lost: sum over all elements; 0 in lossless streams, like the next two */
+    double squared_sum;   /* sum of squares of the original elements */
+    double max_error;
 } format_stream;
-static_assert(sizeof(format_stream) == 40, "SPEC.md, Streams");
+static_assert(sizeof(format_stream) == 64, "SPEC.md, Streams");
 
 /* Pointers to the tables of an index that lies in memory at an address that is a multiple of 8. */
 typedef struct format_tables {
@@ -190,6 +191,10 @@ bool format_is_text(const char *field, size_t n);
 
 const char *format_check_header(const format_header *header);
 const char *format_check_footer(const format_footer *footer, uint64_t file_bytes);
+
+/* The last footer in `n` bytes of a file that passes format_check_footer for a file that ends with it, or NULL. The
+ * bytes lie in the file at `offset`, a multiple of FORMAT_FOOTER_ALIGN, as does `bytes` in memory. */
+const format_footer *format_find_footer(const void *bytes, size_t n, uint64_t offset);
 
 /* Checks all that SPEC.md demands of an index, so that whoever follows it later cannot leave an array. */
 const char *format_check_index(const format_tables *tables, uint64_t index_offset);

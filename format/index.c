@@ -1,6 +1,7 @@
 /* The index: where its tables lie, and whether they agree with each other. */
 #include "format.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Longest source a file may describe: far above any disk, low enough that sums of 64-bit numbers cannot wrap. */
@@ -11,7 +12,7 @@ static uint64_t round_up(uint64_t value, uint64_t step) {
 }
 
 uint64_t format_index_bytes(const format_index *index, uint64_t limit) {
-    /* Counts are 32 bits and records at most 56 bytes, so this sum stays far below 2^64. */
+    /* Counts are 32 bits and records at most 64 bytes, so this sum stays far below 2^64. */
     uint64_t bytes = sizeof(format_index);
     bytes += (uint64_t)index->n_rowsets * sizeof(format_rowset);
     bytes += (uint64_t)index->n_position_runs * sizeof(format_run);
@@ -192,9 +193,17 @@ static const char *check_segments(const format_tables *t, uint64_t *verbatim) {
     return NULL;
 }
 
+static bool is_loss(double value) {
+    return isfinite(value) && value >= 0;
+}
+
 static const char *check_stream(const format_stream *stream, uint64_t decoded, uint32_t type, uint64_t end) {
     if (stream->decoded_bytes != decoded || stream->type != type || stream->reserved != 0)
         return "a stream does not have the type or length that its plane asks for";
+    bool none = stream->squared_error == 0 && stream->squared_sum == 0 && stream->max_error == 0;
+    bool possible = is_loss(stream->squared_error) && is_loss(stream->squared_sum) && is_loss(stream->max_error);
+    if (type == FORMAT_STREAM_LOSSLESS ? !none : !possible)
+        return "a stream has an impossible loss";
     if (stream->offset < sizeof(format_header) || stream->offset % FORMAT_STREAM_ALIGN != 0 || stream->offset > end ||
         stream->stored_bytes > end - stream->offset || stream->stored_bytes == 0)
         return "a stream lies outside the file";

@@ -1,25 +1,15 @@
 /* Compressing: an engine's plan, chunks gathered, a codec, streams laid down. */
+#include "compress.h"
+
 #include "engines/engine.h"
 #include "file/reader.h"
-#include "file/writer.h"
 #include "model.h"
 #include "outliers.h"
 #include "rows.h"
-#include "source.h"
-#include "unit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct compress_context {
-    const cache *cache;
-    const source *source;
-    const fixed_outliers *fixed; /* NULL: the chunk's own rule */
-    writer *writer;
-    measure *measures; /* of each plane */
-    run_progress *progress;
-} compress_context;
 
 static const kvot_compress_options defaults = {
     .codec = KVOT_OTT, .bits = 4, .group = 64, .outliers = KVOT_OUTLIERS_AUTO};
@@ -42,7 +32,7 @@ static kvot_status check_options(const kvot_compress_options *options, kvot_erro
     return KVOT_OK;
 }
 
-static void set_codecs(plan *plan, const kvot_compress_options *options) {
+void compress_set_codecs(plan *plan, const kvot_compress_options *options) {
     for (uint32_t p = 0; p < plan->n_planes; p++) {
         format_plane *plane = &plan->planes[p];
         if (options->codec == KVOT_LOSSLESS || plane->kind == FORMAT_STATE || !codec_can_quantize(plane->type))
@@ -89,6 +79,10 @@ static kvot_status encode_unit(const compress_context *compress, unit_encoder *e
     kvot_status status = unit_streams(encoder, job.unit->n_planes, error);
     for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++)
         status = find_rows(compress, encoder, job, i, error);
+    if (status == KVOT_OK && compress->base && append_keeps(compress->base, compress->cache, job, encoder)) {
+        encoder->kept = true;
+        return KVOT_OK;
+    }
     bool fixed = compress->fixed && key != UINT32_MAX;
     if (status == KVOT_OK && fixed && (status = unit_exact(encoder, (size_t)n * planes[key].heads, error)) == KVOT_OK)
         fixed_outliers_of(compress->fixed, compress->cache, job, encoder->exact);
@@ -101,6 +95,7 @@ static kvot_status work(void *context, uint64_t number, void *memory, kvot_error
     const compress_context *compress = context;
     unit_encoder *encoder = memory;
     cache_job job = cache_locate(compress->cache, number);
+    encoder->kept = false;
     kvot_status status =
         codec_open_lane(&encoder->codec, compress->source->place.device, compress->source->place.stream, error);
     if (status != KVOT_OK)
@@ -119,11 +114,14 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
         uint32_t p = job.verbatim ? 0 : job.unit->first_plane + i;
         uint32_t stream = job.verbatim ? job.block : cache_stream(compress->cache, p, job.chunk);
         unit_stream *encoded = &encoder->streams[i];
+        *(encoder->kept ? &compress->kept_chunks : &compress->new_chunks) += !job.verbatim;
+        if (encoder->kept) {
+            streams[stream] = *append_stream(compress->base, p, compress->cache, job.chunk);
+            continue;
+        }
         streams[stream] = encoded->about;
         status = writer_stream(compress->writer, encoded->bytes, encoded->about.stored_bytes, &streams[stream].offset,
                                error);
-        if (!job.verbatim)
-            measure_add(&compress->measures[p], &encoded->measure);
     }
     return status == KVOT_OK ? run_progress_add(compress->progress, run_job_bytes(compress->cache, job), error)
                              : status;
@@ -134,7 +132,7 @@ static void drop(void *memory) {
 }
 
 /* Writes the cache's streams and index. */
-static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kvot_error *error) {
+static kvot_status write_cache(compress_context *compress, kvot_error *error) {
     const cache *cache = compress->cache;
     pool_jobs jobs = {.count = cache->n_jobs,
                       .threads = run_threads(compress->progress->run, compress->source->place.device),
@@ -146,16 +144,23 @@ static kvot_status write_cache(compress_context *compress, kvot_sizes *sizes, kv
     kvot_status status = pool_run(&jobs, error);
     if (status != KVOT_OK)
         return status;
-    format_plane *planes = (format_plane *)cache->tables.planes;
-    for (uint32_t p = 0; p < cache->tables.index->n_planes; p++) {
-        planes[p].squared_error = compress->measures[p].squared_error;
-        planes[p].squared_sum = compress->measures[p].squared_sum;
-        planes[p].max_error = compress->measures[p].max_error;
-    }
     uint64_t bytes = format_index_bytes(cache->tables.index, UINT64_MAX);
-    status = writer_finish(compress->writer, cache->tables.index, bytes, error);
-    if (sizes)
-        *sizes = run_sizes(cache, compress->writer->offset);
+    return writer_finish(compress->writer, cache->tables.index, bytes, error);
+}
+
+kvot_status compress_cache(compress_context *compress, kvot_error *error) {
+    const kvot_compress_options *options = compress->options;
+    fixed_outliers fixed = {0};
+    bool fix = options->codec == KVOT_OTT && options->outliers >= 0;
+    run_progress progress = run_progress_start(compress->run, compress->cache, fix && options->outliers > 0 ? 2 : 1);
+    compress->fixed = fix ? &fixed : NULL;
+    compress->progress = &progress;
+    kvot_status status = fix ? fixed_outliers_find(&fixed, (uint32_t)options->outliers, compress->cache,
+                                                   compress->source, &progress, error)
+                             : KVOT_OK;
+    if (status == KVOT_OK)
+        status = write_cache(compress, error);
+    fixed_outliers_free(&fixed);
     return status;
 }
 
@@ -164,50 +169,41 @@ static kvot_status compress_plan(plan *plan, const source *source, unsigned mode
                                  const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
                                  kvot_error *error) {
     cache cache = {0};
-    fixed_outliers fixed = {0};
     writer writer = {0};
     output out = {.fd = -1, .stream = -1};
-    measure *measures = NULL;
     const input nothing = {.fd = -1, .name = "arrays"}; /* no position occurs twice, so nothing is read */
-    set_codecs(plan, options);
+    compress_set_codecs(plan, options);
     kvot_status status = rows_to_cache(plan, source->in ? source->in : &nothing, &cache, error);
     if (status != KVOT_OK)
         goto end;
     plan_free(plan);
-    bool fix = options->codec == KVOT_OTT && options->outliers >= 0;
-    run_progress progress = run_progress_start(run, &cache, fix && options->outliers > 0 ? 2 : 1);
-    if ((status = output_open(&out, output_path, mode, run, false, error)) != KVOT_OK)
-        goto end;
-    if (fix && (status = fixed_outliers_find(&fixed, (uint32_t)options->outliers, &cache, source, &progress, error)) !=
-                   KVOT_OK)
-        goto end;
-    measures = calloc((size_t)cache.tables.index->n_planes + 1, sizeof *measures);
-    if (!measures) {
-        status = fail_memory(error);
-        goto end;
-    }
-    compress_context compress = {&cache, source, fix ? &fixed : NULL, &writer, measures, &progress};
-    if ((status = writer_open(&writer, &out, error)) == KVOT_OK &&
-        (status = write_cache(&compress, sizes, error)) == KVOT_OK)
+    compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
+    if ((status = output_open(&out, output_path, mode, run, false, error)) == KVOT_OK &&
+        (status = writer_open(&writer, &out, error)) == KVOT_OK &&
+        (status = compress_cache(&compress, error)) == KVOT_OK)
         status = output_commit(&out, error);
+    if (sizes && status == KVOT_OK)
+        *sizes = run_sizes(&cache, writer.offset);
 end:
-    free(measures);
     writer_close(&writer);
     output_close(&out);
-    fixed_outliers_free(&fixed);
     cache_free(&cache);
     return status;
+}
+
+kvot_status compress_read_plan(const input *in, const char *model_path, const kvot_run *run, plan *plan,
+                               kvot_error *error) {
+    if (reader_probe(in))
+        return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
+    kvot_status status = engine_read(in, plan, error);
+    return status == KVOT_OK && model_path ? model_apply(plan, in, model_path, run, error) : status;
 }
 
 static kvot_status compress_input(const source *source, const char *output_path, const kvot_compress_options *options,
                                   const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
     const input *in = source->in;
     plan plan = {0};
-    if (reader_probe(in))
-        return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
-    kvot_status status = engine_read(in, &plan, error);
-    if (status == KVOT_OK && options->model_path)
-        status = model_apply(&plan, in, options->model_path, run, error);
+    kvot_status status = compress_read_plan(in, options->model_path, run, &plan, error);
     if (status == KVOT_OK)
         status = compress_plan(&plan, source, in->mode, output_path, options, run, sizes, error);
     plan_free(&plan);

@@ -2,8 +2,8 @@
 #include "inspect.h"
 
 #include "engines/engine.h"
+#include "measure.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,17 +58,25 @@ static kvot_status describe_compressed(kvot_file *file, kvot_error *error) {
     info->stored_bytes = file->reader.in.bytes;
     info->verbatim_bytes = cache->verbatim_bytes;
     info->repeated_bytes = info->original_bytes - info->verbatim_bytes;
+    info->leftover_bytes = file->reader.leftover;
+    info->unused_bytes = info->stored_bytes - sizeof(format_header) - sizeof(format_footer) -
+                         format_index_bytes(tables->index, UINT64_MAX);
+    for (uint32_t s = 0; s < tables->index->n_streams; s++)
+        info->unused_bytes -= tables->streams[s].stored_bytes;
     for (uint32_t p = 0; p < tables->index->n_planes; p++) {
         const format_plane *from = &tables->planes[p];
         kvot_plane *plane = &file->planes[p];
         plane->rows = tables->rowsets[from->rowset].n_rows;
         info->repeated_bytes -= plane->rows * plane->row_bytes;
-        for (uint32_t c = 0; c < tables->rowsets[from->rowset].n_chunks; c++)
-            plane->stored_bytes += tables->streams[cache->first_stream[p] + c].stored_bytes;
-        double elements = (double)plane->rows * (from->row_bytes / format_type_of(from->type)->block_bytes);
-        plane->rms_error = sqrt(from->squared_error / elements);
-        plane->relative_rms_error = from->squared_sum > 0 ? sqrt(from->squared_error / from->squared_sum) : 0;
-        plane->max_abs_error = from->max_error;
+        measure lost = {.elements = plane->rows * (from->row_bytes / format_type_of(from->type)->block_bytes)};
+        for (uint32_t c = 0; c < tables->rowsets[from->rowset].n_chunks; c++) {
+            const format_stream *stream = &tables->streams[cache->first_stream[p] + c];
+            plane->stored_bytes += stream->stored_bytes;
+            measure_add(&lost, &(measure){stream->squared_error, stream->squared_sum, stream->max_error, 0, true});
+        }
+        plane->rms_error = measure_rms(&lost);
+        plane->relative_rms_error = measure_relative_rms(&lost);
+        plane->max_abs_error = lost.max_error;
     }
     return KVOT_OK;
 }

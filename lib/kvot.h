@@ -109,13 +109,42 @@ typedef struct kvot_sizes {
 KVOT_API kvot_status kvot_compress(const char *input, const char *output, const kvot_compress_options *options,
                                    const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
 
+typedef struct kvot_append_result {
+    kvot_sizes sizes;       /* of the file as it is now */
+    uint64_t written_bytes; /* by which it grew */
+    uint64_t kept_chunks;   /* of one layer's K, V or state: streams that were there already */
+    uint64_t new_chunks;    /* encoded and written */
+} kvot_append_result;
+
+/* Makes the .kvot file `output` hold the engine's file `input`, a longer state of the same conversation, in place:
+ * what has not changed stays where it is and is neither read nor written; the rest, a new index among it, is written
+ * behind it. Bits, groups, outliers and KV heads are those of the file. `input` must be of the same engine and have the
+ * same layers, and its tokens must begin with the file's: else KVOT_E_DIFFERENT. A file whose outliers were chosen over
+ * all tokens (any fixed number but 0) cannot be appended to: KVOT_E_ARGUMENT. `model_path` (may be NULL) is compared
+ * with the file's identity: KVOT_E_MODEL if it is another, or if the file has none.
+ *
+ * Tokens alone are not trusted. Chunks with the same positions are kept only if `input` has the rows that they were
+ * made from (the checksum of the rows in planes without loss, in others the sum of their squares) or that they decode
+ * to, as after a restore; else they are encoded again. So all of `input` is read, at the speed of a checksum, and a
+ * restore gives `input` as it would from a file that kvot_compress made, but for rows that were restored before:
+ * those stay as they are.
+ *
+ * Who has the file open meanwhile is not disturbed. A call that fails or is stopped leaves it as it was. If the process
+ * or the machine dies, the file still holds its old state, whole, or the new one: readers pass over what is left behind
+ * it, and the next call cuts that off. Two calls for one file at the same time: the second gets KVOT_E_IO. */
+KVOT_API kvot_status kvot_append(const char *input, const char *output, const char *model_path, const kvot_run *run,
+                                 kvot_append_result *result, kvot_error *error);
+
 /* Writes the engine's file again from a .kvot file. */
 KVOT_API kvot_status kvot_restore(const char *input, const char *output, const kvot_run *run, kvot_sizes *sizes,
                                   kvot_error *error);
 
 /* Checks every checksum of a .kvot file and decodes all of it. With `original`, also proves that a restore gives that
- * file: bit for bit in all that is stored without loss, and with exactly the loss the file records elsewhere. */
-KVOT_API kvot_status kvot_verify(const char *input, const char *original, const kvot_run *run, kvot_error *error);
+ * file: bit for bit in all that is stored without loss, and elsewhere, in each chunk, with exactly the loss the file
+ * records, or with none. `*leftover_bytes`, unless that is NULL: how many bytes behind the cache are left from an
+ * interrupted append. They were not looked at; the cache as it was before is whole. */
+KVOT_API kvot_status kvot_verify(const char *input, const char *original, const kvot_run *run, uint64_t *leftover_bytes,
+                                 kvot_error *error);
 
 typedef enum kvot_kind { KVOT_K = 0, KVOT_V = 1, KVOT_STATE = 2 } kvot_kind;
 
@@ -150,6 +179,8 @@ typedef struct kvot_info {
     uint64_t original_bytes, stored_bytes;
     uint64_t verbatim_bytes; /* original bytes outside planes */
     uint64_t repeated_bytes; /* original bytes of rows that occurred before and are stored once */
+    uint64_t unused_bytes;   /* of stored_bytes: padding, and what appends have replaced */
+    uint64_t leftover_bytes; /* behind stored_bytes in the file: left from an interrupted append, and not looked at */
     kvot_codec codec;        /* KVOT_OTT if any plane uses it */
     size_t n_planes;
     const kvot_plane *planes;

@@ -1,5 +1,7 @@
 #include "unit.h"
 
+#include "measure.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +57,7 @@ static kvot_status finish(unit_encoder *encoder, unit_stream *of, const format_p
     const codec *codec = codec_of(plane->codec);
     size_t bytes = (size_t)n * plane->row_bytes;
     const uint8_t *decoded = of->rows;
-    of->measure = measure_none();
+    measure lost = measure_none();
     if (plane->codec == FORMAT_OTT) {
         kvot_status status = make_room(&encoder->decoded, &encoder->decoded_room, bytes, error);
         codec_context here = {0}; /* without a lane: what a device made is checked by the CPU */
@@ -64,14 +66,17 @@ static kvot_status finish(unit_encoder *encoder, unit_stream *of, const format_p
         if (status != KVOT_OK)
             return status;
         decoded = encoder->decoded;
-        of->measure = losses ? measure_losses(losses, n, plane->row_bytes / format_type_of(plane->type)->block_bytes)
-                             : measure_rows(plane->type, of->rows, decoded, n, plane->row_bytes);
+        lost = losses ? measure_losses(losses, n, plane->row_bytes / format_type_of(plane->type)->block_bytes)
+                      : measure_rows(plane->type, of->rows, decoded, n, plane->row_bytes);
     }
     of->about = (format_stream){.checksum = format_checksum(of->bytes, stored),
                                 .decoded_checksum = format_checksum(decoded, bytes),
                                 .stored_bytes = (uint32_t)stored,
                                 .decoded_bytes = (uint32_t)bytes,
-                                .type = codec->stream_type};
+                                .type = codec->stream_type,
+                                .squared_error = lost.squared_error,
+                                .squared_sum = lost.squared_sum,
+                                .max_error = lost.max_error};
     return KVOT_OK;
 }
 

@@ -3,7 +3,6 @@
 #define KVOT_UNIT_H
 
 #include "codecs/codec.h"
-#include "measure.h"
 
 /* One plane's rows of a chunk, or a verbatim block, and the stream that is made of it. */
 typedef struct unit_stream {
@@ -11,7 +10,6 @@ typedef struct unit_stream {
     lane_rows at;  /* where a lane finds them */
     uint8_t *bytes;
     format_stream about; /* all but the offset */
-    measure measure;
     uint8_t *own_rows;
     uint8_t *sums; /* floats, [rows][heads]: magnitudes, then squares of K */
     size_t rows_room, room, sums_room;
@@ -22,6 +20,7 @@ typedef struct unit_encoder {
     codec_context codec;
     unit_stream *streams;
     uint32_t n_streams;
+    bool kept;      /* nothing was encoded: an older state's streams are kept */
     uint8_t *exact; /* [rows][heads] of K: its exact rows */
     uint8_t *plane_exact, *decoded;
     size_t exact_room, plane_exact_room, decoded_room;

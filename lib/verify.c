@@ -3,6 +3,7 @@
 #include "run.h"
 #include "wanted.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,13 +17,21 @@ typedef struct verify_context {
     const reader *reader;
     const wanted *wanted;
     const input *original; /* or NULL */
-    measure *measures;     /* of each stream */
     run_progress *progress;
 } verify_context;
 
 static kvot_status differs(const verify_context *verify, const char *what, kvot_error *error) {
     return fail(error, KVOT_E_DIFFERENT, "%s does not restore to %s: %s", verify->reader->in.name,
                 verify->original->name, what);
+}
+
+static kvot_status differs_in(const verify_context *verify, const cache_chunk *chunk, const format_plane *plane,
+                              const char *what, kvot_error *error) {
+    static const char *const kinds[] = {"K", "V", "state"};
+    char where[160];
+    snprintf(where, sizeof where, "section %u, layer %u, %s: the chunk of %u rows from position %d on %s",
+             plane->rowset, plane->layer, kinds[plane->kind], chunk->rows, chunk->first_position, what);
+    return differs(verify, where, error);
 }
 
 static kvot_status verify_block(const verify_context *verify, run_buffers *b, uint32_t block, kvot_error *error) {
@@ -50,6 +59,13 @@ static kvot_status verify_repeats(const verify_context *verify, verify_slot *slo
     return status;
 }
 
+/* The loss that was measured when the stream was made must be the loss that is there. Rows that came from a restore of
+ * the file lose nothing any more: an append keeps their streams. */
+static bool as_lossy_as_said(const format_stream *stream, const measure *lost) {
+    return lost->identical || (lost->squared_error == stream->squared_error &&
+                               lost->squared_sum == stream->squared_sum && lost->max_error == stream->max_error);
+}
+
 static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot, const wanted_stream *of, size_t bytes,
                                 kvot_error *error) {
     const cache *cache = &verify->reader->cache;
@@ -57,9 +73,12 @@ static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot,
     run_buffers *b = &slot->buffers;
     kvot_status status = cache_gather(cache, of->plane, of->chunk, verify->original, b->other, error);
     if (status == KVOT_OK && plane->codec == FORMAT_LOSSLESS && memcmp(b->rows, b->other, bytes) != 0)
-        status = differs(verify, "a plane that is stored without loss differs", error);
-    if (status == KVOT_OK && plane->codec != FORMAT_LOSSLESS)
-        verify->measures[of->stream] = measure_rows(plane->type, b->other, b->rows, of->chunk->rows, plane->row_bytes);
+        status = differs_in(verify, of->chunk, plane, "is stored without loss and differs", error);
+    if (status == KVOT_OK && plane->codec != FORMAT_LOSSLESS) {
+        measure lost = measure_rows(plane->type, b->other, b->rows, of->chunk->rows, plane->row_bytes);
+        if (!as_lossy_as_said(&cache->tables.streams[of->stream], &lost))
+            status = differs_in(verify, of->chunk, plane, "loses more or less than its file says", error);
+    }
     return status == KVOT_OK ? verify_repeats(verify, slot, of, error) : status;
 }
 
@@ -94,20 +113,6 @@ static void drop(void *memory) {
     free(slot->repeat);
 }
 
-/* The loss that was measured when the file was made must be the loss that is there. */
-static kvot_status compare_loss(const verify_context *verify, kvot_error *error) {
-    const format_tables *tables = &verify->reader->cache.tables;
-    for (uint32_t p = 0; p < tables->index->n_planes; p++) {
-        const format_plane *plane = &tables->planes[p];
-        measure all = measure_none();
-        for (uint32_t c = 0; c < tables->rowsets[plane->rowset].n_chunks; c++)
-            measure_add(&all, &verify->measures[verify->reader->cache.first_stream[p] + c]);
-        if (plane->squared_error != all.squared_error || plane->max_error != all.max_error)
-            return differs(verify, "a plane loses more or less than its file says", error);
-    }
-    return KVOT_OK;
-}
-
 static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_error *error) {
     const cache *cache = &verify->reader->cache;
     if (verify->original && verify->original->bytes != cache->tables.index->source_bytes)
@@ -116,8 +121,7 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
     wanted wanted = {0};
     verify->progress = &progress;
     verify->wanted = &wanted;
-    verify->measures = calloc((size_t)cache->tables.index->n_streams + 1, sizeof *verify->measures);
-    kvot_status status = verify->measures ? wanted_all(&wanted, cache, error) : fail_memory(error);
+    kvot_status status = wanted_all(&wanted, cache, error);
     if (status == KVOT_OK)
         status = wanted_ranges(&wanted, cache, error);
     fetch_jobs jobs = {.in = &verify->reader->in,
@@ -131,14 +135,12 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
                        .drop = drop};
     if (status == KVOT_OK)
         status = fetch_run(&jobs, NULL, error);
-    if (status == KVOT_OK && verify->original)
-        status = compare_loss(verify, error);
     wanted_free(&wanted);
-    free(verify->measures);
     return status;
 }
 
-kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run, kvot_error *error) {
+kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run,
+                        uint64_t *leftover_bytes, kvot_error *error) {
     run = run ? run : &run_plain;
     reader reader;
     input original;
@@ -147,6 +149,8 @@ kvot_status kvot_verify(const char *input_path, const char *original_path, const
         status = reader_open_path(&reader, input_path, run, error);
     if (status != KVOT_OK)
         return status;
+    if (leftover_bytes)
+        *leftover_bytes = reader.leftover;
     if (!original_path || (status = input_open(&original, original_path, run, error)) == KVOT_OK) {
         verify_context context = {.reader = &reader, .original = original_path ? &original : NULL};
         status = verify_all(&context, run, error);

@@ -74,6 +74,7 @@ def records(data, offset, record, count=1):
 HEADER = layout("V8 magic, u4 version, u4 header_bytes, u8 incompatible, u8 compatible, V24 writer, u8 checksum")
 FOOTER = layout("u8 index_offset, u8 index_bytes, u8 index_checksum, u8 file_bytes, 2u8 reserved, V8 magic,"
                 "u8 checksum")
+END_MAGIC = b"KVOTEND\n"
 
 
 def read_header(data):
@@ -88,14 +89,38 @@ def read_header(data):
     return header
 
 
-def read_footer(data):
-    footer, = records(data, len(data) - 64, FOOTER)
-    need(footer.magic == b"KVOTEND\n", "no footer: the file is cut off or damaged")
-    need(footer.checksum == checksum(data[-64:-8]), "wrong checksum of the footer")
-    need(footer.file_bytes == len(data), "wrong length of the file")
+def read_footer(data, end):
+    """The footer of the file if it ended here."""
+    footer, = records(data, end - 64, FOOTER)
+    need(footer.magic == END_MAGIC, "no footer: the file is cut off or damaged")
+    need(footer.checksum == checksum(data[end - 64:end - 8]), "wrong checksum of the footer")
+    need(footer.file_bytes == end, "wrong length of the file")
     need(footer.index_offset % 64 == 0 and footer.index_offset >= 64, "wrong offset of the index")
-    need(footer.index_offset + footer.index_bytes + 64 == len(data), "the index does not end at the footer")
+    need(footer.index_offset + footer.index_bytes + 64 == end, "the index does not end at the footer")
     need(not any(footer.reserved), "a reserved field of the footer is not zero")
+    return footer
+
+
+def earlier_footer(data, end):
+    """The last footer that ends before `end`, where there is one."""
+    while (at := data.rfind(END_MAGIC, 64 + 48, end - 9)) >= 0:
+        end = at + 16
+        try:
+            if end % 8 == 0:
+                return read_footer(data, end)
+        except NotGood:
+            pass
+
+
+def find_footer(data):
+    """The footer that counts: the last one. Behind it may be what an interrupted append left."""
+    try:
+        return read_footer(data, len(data))
+    except NotGood:
+        footer = earlier_footer(data, len(data))
+        if footer is None:
+            raise
+    need(not any(data[footer.file_bytes:align(footer.file_bytes, 4096)]), "bytes behind the footer are not zero")
     return footer
 
 
@@ -111,10 +136,10 @@ TABLES = {
     "views": layout("u4 rowset, u4 n_cells, u4 n_runs, u4 reserved"),
     "view_runs": layout("u4 first, u4 count"),
     "planes": layout("u4 rowset, u4 layer, u1 kind, u1 type, u1 layout, u1 codec, u1 bits, u1 rule, u2 group,"
-                     "u4 row_bytes, u4 heads, u4 exact_rows, u4 reserved, f8 error, f8 energy, f8 worst"),
+                     "u4 row_bytes, u4 heads, u4 exact_rows, u4 reserved"),
     "segments": layout("u4 plane, u4 view, u8 bytes"),
     "streams": layout("u8 offset, u8 stored_checksum, u8 decoded_checksum, u4 stored_bytes, u4 decoded_bytes, u4 type,"
-                      "u4 reserved"),
+                      "u4 reserved, f8 error, f8 energy, f8 worst"),
 }
 
 # Element types: name, elements in a block, bytes of a block, leading bytes
@@ -244,22 +269,28 @@ def check_streams(index, index_offset):
     need(not streams, "streams without a plane")
     for stream in index.streams:
         need(stream.reserved == 0, "a reserved field of a stream is not zero")
+        loss = (stream.error, stream.energy, stream.worst)
+        need(all(0 <= x < np.inf for x in loss) and (stream.type == OTT_STREAM or not any(loss)),
+             "a stream has an impossible loss")
         need(stream.offset % 64 == 0, "a stream does not start on a multiple of 64")
         need(64 <= stream.offset and stream.offset + stream.stored_bytes <= index_offset, "a stream is out of place")
 
 
 def check_places(data, index, index_offset):
-    """Streams are apart, what is between them is zero, and extents are aligned. A reader does not need this."""
+    """Streams are apart, what is between them is zero, and extents are aligned. A reader does not need this.
+
+    Where something was appended, bytes between streams may be dead, and an extent may begin with one that is."""
+    appended = earlier_footer(data, index_offset + 1) is not None
     end = 64
     extent = 0
     for stream in sorted(index.streams, key=lambda stream: stream.offset):
         need(end <= stream.offset, "streams overlap")
-        need(not any(data[end:stream.offset]), "a gap is not zero")
-        if stream.offset - extent >= MIB:
+        need(appended or not any(data[end:stream.offset]), "a gap is not zero")
+        if not appended and stream.offset - extent >= MIB:
             need(stream.offset % 4096 == 0, "an extent does not start on a multiple of 4096")
             extent = stream.offset
         end = stream.offset + stream.stored_bytes
-    need(not any(data[end:index_offset]), "a gap is not zero")
+    need(appended or not any(data[end:index_offset]), "a gap is not zero")
 
 
 # ---- Lossless streams
@@ -429,7 +460,8 @@ def decode(data, strict=False):
 
     If strict, what a reader does not need is checked too."""
     header = read_header(data)
-    footer = read_footer(data)
+    footer = find_footer(data)
+    data = data[:footer.file_bytes]
     index_data = data[footer.index_offset:-64]
     need(checksum(index_data) == footer.index_checksum, "wrong checksum of the index")
     index = read_index(index_data, footer.index_offset)

@@ -33,26 +33,85 @@ static kvot_status read_index(reader *reader, const format_footer *footer, kvot_
     return status == KVOT_OK ? cache_link_rows(cache, in->name, error) : status;
 }
 
+/* Looks for the last footer of a file that does not end in one, block by block from its end. KVOT_E_DAMAGED with no
+ * text if there is none. */
+static kvot_status find_footer(const input *in, format_footer *footer, kvot_error *error) {
+    enum { BLOCK = 1 << 20 };
+    const uint64_t start = sizeof(format_header);
+    uint8_t *bytes = malloc(BLOCK + sizeof *footer);
+    kvot_status status = bytes ? KVOT_OK : fail_memory(error);
+    const format_footer *found = NULL;
+    for (uint64_t end = in->bytes; status == KVOT_OK && !found && end > start;) {
+        uint64_t from = end - start > BLOCK ? (end - BLOCK) / FORMAT_FOOTER_ALIGN * FORMAT_FOOTER_ALIGN : start;
+        /* Also the first bytes of the block behind, where a footer may end that begins in this one. */
+        uint64_t n = in->bytes - from < BLOCK + sizeof *footer ? in->bytes - from : BLOCK + sizeof *footer;
+        status = input_read(in, from, bytes, n, error);
+        if (status == KVOT_OK)
+            found = format_find_footer(bytes, n, from);
+        end = from;
+    }
+    if (found)
+        *footer = *found;
+    else if (status == KVOT_OK)
+        status = KVOT_E_DAMAGED;
+    free(bytes);
+    return status;
+}
+
+/* An append begins at a multiple of FORMAT_EXTENT_ALIGN, so what lies before that behind a footer is zero. */
+static kvot_status check_gap(const input *in, uint64_t end, const char *wrong, kvot_error *error) {
+    uint8_t gap[FORMAT_EXTENT_ALIGN];
+    uint64_t n = (FORMAT_EXTENT_ALIGN - end % FORMAT_EXTENT_ALIGN) % FORMAT_EXTENT_ALIGN;
+    n = in->bytes - end < n ? in->bytes - end : n;
+    kvot_status status = input_read(in, end, gap, n, error);
+    for (uint64_t i = 0; i < n && status == KVOT_OK; i++)
+        if (gap[i] != 0)
+            status = damaged(in, wrong, error);
+    return status;
+}
+
+/* Reads the footer and leaves out what lies behind it. */
+static kvot_status read_footer(reader *reader, format_footer *footer, kvot_error *error) {
+    input *in = &reader->in;
+    if (in->bytes < sizeof reader->header + sizeof *footer)
+        return damaged(in, "it is too short", error);
+    kvot_status status = input_read(in, in->bytes - sizeof *footer, footer, sizeof *footer, error);
+    const char *wrong = status == KVOT_OK ? format_check_footer(footer, in->bytes) : NULL;
+    if (status != KVOT_OK || !wrong)
+        return status;
+    status = find_footer(in, footer, error);
+    if (status == KVOT_E_DAMAGED)
+        return damaged(in, wrong, error);
+    if (status == KVOT_OK)
+        status = check_gap(in, footer->file_bytes, wrong, error);
+    if (status == KVOT_OK) {
+        reader->leftover = in->bytes - footer->file_bytes;
+        in->bytes = footer->file_bytes;
+    }
+    return status;
+}
+
 kvot_status reader_open(reader *reader, input *in, kvot_error *error) {
     memset(reader, 0, sizeof *reader);
     reader->in = *in;
     *in = (input){.fd = -1};
     in = &reader->in;
     format_footer footer;
-    kvot_status status = KVOT_OK;
-    if (in->bytes < sizeof reader->header + sizeof footer)
-        status = damaged(in, "it is too short", error);
-    if (status == KVOT_OK)
-        status = input_read(in, 0, &reader->header, sizeof reader->header, error);
-    if (status == KVOT_OK)
-        status = input_read(in, in->bytes - sizeof footer, &footer, sizeof footer, error);
+    kvot_status status = in->bytes < sizeof reader->header
+                             ? damaged(in, "it is too short", error)
+                             : input_read(in, 0, &reader->header, sizeof reader->header, error);
     if (status == KVOT_OK) {
         const char *wrong = format_check_header(&reader->header);
         if (wrong && reader->header.checksum == format_checksum(&reader->header, offsetof(format_header, checksum)))
             status = fail(error, KVOT_E_UNSUPPORTED, "%s: %s", in->name, wrong);
-        else if (wrong || (wrong = format_check_footer(&footer, in->bytes)))
+        else if (wrong)
             status = damaged(in, wrong, error);
     }
+    /* An append that fails, or that cuts off what another one left, takes nothing away but may do so just now. */
+    if (status == KVOT_OK)
+        do
+            status = read_footer(reader, &footer, error);
+        while (status == KVOT_E_IO && input_shrank(in));
     if (status == KVOT_OK)
         status = read_index(reader, &footer, error);
     if (status != KVOT_OK)

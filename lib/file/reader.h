@@ -6,7 +6,8 @@
 #include "../codecs/codec.h"
 
 typedef struct reader {
-    input in;
+    input in;          /* what belongs to the cache: an interrupted append's bytes behind it are not counted */
+    uint64_t leftover; /* bytes of an interrupted append */
     format_header header;
     cache cache;
 } reader;
@@ -14,7 +15,8 @@ typedef struct reader {
 /* True if the input begins as a .kvot file does. */
 bool reader_probe(const input *in);
 
-/* Takes `in` over, also on failure; reader_close is then not needed. */
+/* Finds the footer, that of the last state of the file that is complete (SPEC.md, Appending). Takes `in` over, also on
+ * failure; reader_close is then not needed. */
 kvot_status reader_open(reader *reader, input *in, kvot_error *error);
 
 /* Opens the input too; KVOT_E_UNKNOWN if it is not a .kvot file. */

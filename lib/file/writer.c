@@ -42,6 +42,17 @@ kvot_status writer_open(writer *writer, output *out, kvot_error *error) {
     return append(writer, &header, sizeof header, error);
 }
 
+uint64_t writer_append_offset(uint64_t bytes) {
+    return (bytes + FORMAT_EXTENT_ALIGN - 1) / FORMAT_EXTENT_ALIGN * FORMAT_EXTENT_ALIGN;
+}
+
+kvot_status writer_open_behind(writer *writer, output *out, uint64_t bytes, kvot_error *error) {
+    uint64_t offset = writer_append_offset(bytes);
+    *writer = (struct writer){
+        .out = out, .offset = offset, .extent = offset, .appending = true, .buffer = malloc(BUFFER_BYTES)};
+    return writer->buffer ? KVOT_OK : fail_memory(error);
+}
+
 kvot_status writer_stream(writer *writer, const void *stream, size_t bytes, uint64_t *offset, kvot_error *error) {
     bool extent = writer->offset - writer->extent >= FORMAT_EXTENT_BYTES;
     kvot_status status = pad(writer, extent ? FORMAT_EXTENT_ALIGN : FORMAT_STREAM_ALIGN, error);
@@ -57,6 +68,8 @@ kvot_status writer_finish(writer *writer, const void *index, uint64_t bytes, kvo
     format_seal_footer(&footer, index, writer->offset, bytes);
     if (status == KVOT_OK)
         status = append(writer, index, bytes, error);
+    if (status == KVOT_OK && writer->appending && (status = flush(writer, error)) == KVOT_OK)
+        status = output_sync(writer->out, error);
     if (status == KVOT_OK)
         status = append(writer, &footer, sizeof footer, error);
     return status == KVOT_OK ? flush(writer, error) : status;

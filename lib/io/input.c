@@ -94,3 +94,11 @@ kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvo
     }
     return KVOT_OK;
 }
+
+bool input_shrank(input *in) {
+    struct stat about;
+    if (in->fd < 0 || fstat(in->fd, &about) < 0 || (uint64_t)about.st_size >= in->bytes)
+        return false;
+    in->bytes = (uint64_t)about.st_size;
+    return true;
+}

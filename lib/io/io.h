@@ -20,6 +20,9 @@ void input_close(input *in);
 /* Reads exactly `n` bytes; KVOT_E_DAMAGED if the file ends before. Any thread. */
 kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvot_error *error);
 
+/* True if the file became shorter than it was; `in` then knows. */
+bool input_shrank(input *in);
+
 /* An output goes to a temporary file beside `path`, which takes the name in output_commit. "-" and what is no regular
  * file (a device, a pipe) is written to directly, or, when `seekable` is asked for, at output_commit. A file that is
  * replaced keeps its permissions; a new one gets `mode` (those of the input: a private cache stays private), or what
@@ -47,6 +50,9 @@ kvot_status output_append(output *out, const void *from, size_t n, kvot_error *e
 
 /* Writes at `offset`. Seekable outputs only. Any thread. */
 kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error);
+
+/* Makes what was written durable. */
+kvot_status output_sync(output *out, kvot_error *error);
 
 /* Makes the output durable and gives it its name. */
 kvot_status output_commit(output *out, kvot_error *error);

@@ -162,6 +162,10 @@ static void sync_directory(const output *out) {
     }
 }
 
+kvot_status output_sync(output *out, kvot_error *error) {
+    return fdatasync(out->fd) < 0 ? fail_errno(error, out->name, "write") : KVOT_OK;
+}
+
 /* Renames without ever replacing a file that was not there when the output was opened. */
 static int rename_new(const char *from, const char *to) {
     int result = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
@@ -177,8 +181,9 @@ kvot_status output_commit(output *out, kvot_error *error) {
         return copy_spool(out, error);
     if (!out->path)
         return KVOT_OK;
-    if (fdatasync(out->fd) < 0)
-        return fail_errno(error, out->name, "write");
+    kvot_status status = output_sync(out, error);
+    if (status != KVOT_OK)
+        return status;
     int result = out->run->overwrite ? rename(out->temporary, out->path) : rename_new(out->temporary, out->path);
     if (result < 0 && errno == EEXIST)
         return fail(error, KVOT_E_EXISTS, "%s: exists already", out->name);

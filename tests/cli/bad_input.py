@@ -74,9 +74,9 @@ class Kvot:
         ("chunk", 164, "I"),
         ("view", 168, "4I"),
         ("view run", 172, "2I"),
-        ("plane", 176, "2I6BH4I3Q"),
+        ("plane", 176, "2I6BH4I"),
         ("segment", 180, "2IQ"),
-        ("stream", 184, "3Q4I"),
+        ("stream", 184, "3Q4I3Q"),
     )
 
     def __init__(self, data):
@@ -93,7 +93,7 @@ class Kvot:
                     self.fields.append((f"{name} {i} field {f}", field_at, size))
                     field_at += size
             if name == "stream":
-                records = struct.iter_unpack("<3Q4I", data[at : at + count * 40])
+                records = struct.iter_unpack("<3Q4I3Q", data[at : at + count * 64])
                 self.streams = [(record[0], record[3]) for record in records]  # offset, bytes
             at += count * sum(sizes) if name != "chunk" else (count + 1) // 2 * 8
         assert at == len(data) - 64

@@ -1,8 +1,8 @@
 /* damage FILE...: cuts and flips inside one process, so that a build with sanitizers can do them all.
  *
  * Each FILE is a small file of an engine. It is cut at every byte; then it is compressed, and the .kvot file is cut at
- * every byte and has every byte changed in two ways. What is damaged must be refused, and nothing may be read or
- * written where it should not (the sanitizers see to that). */
+ * every byte and has every byte changed in two ways, and again after the same file was appended to it. What is damaged
+ * must be refused, and nothing may be read or written where it should not (the sanitizers see to that). */
 #include "../../lib/engines/engine.h"
 #include "../../lib/file/reader.h"
 #include "../../lib/rows.h"
@@ -137,6 +137,26 @@ static void damage_kvot_file(const char *path, const bytes *file) {
     free(used);
 }
 
+/* `file` begins with a file of `old` bytes and goes on with what was appended to it. What is cut off behind the old one
+ * leaves that; so does damage to the new footer alone. */
+static void damage_appended_file(const char *path, const bytes *file, size_t old) {
+    bytes copy;
+    for (size_t n = 0; n < file->n; n++) {
+        input in = input_of(file, n, &copy);
+        check(decode(&in) == (n < old ? KVOT_E_DAMAGED : KVOT_OK), path, "appended: wrong after a cut", n);
+        free(copy.data);
+    }
+    uint8_t *used = used_bytes(file);
+    memset(used + file->n - sizeof(format_footer), 0, sizeof(format_footer));
+    for (size_t at = 0; at < file->n; at++) {
+        input in = input_of(file, file->n, &copy);
+        copy.data[at] ^= 1;
+        check(decode(&in) == (used[at] ? KVOT_E_DAMAGED : KVOT_OK), path, "appended: wrong after a flip", at);
+        free(copy.data);
+    }
+    free(used);
+}
+
 int main(int argc, char **argv) {
     char packed[] = "/tmp/damage-XXXXXX";
     int fd = mkstemp(packed);
@@ -155,6 +175,11 @@ int main(int argc, char **argv) {
             check(kvot_compress(argv[i], packed, &options, &run, NULL, NULL) == KVOT_OK, argv[i], "not compressed", 0);
             file = read_file(packed);
             damage_kvot_file(argv[i], &file);
+            size_t old = file.n;
+            free(file.data);
+            check(kvot_append(argv[i], packed, NULL, &run, NULL, NULL) == KVOT_OK, argv[i], "not appended", 0);
+            file = read_file(packed);
+            damage_appended_file(argv[i], &file, old);
             free(file.data);
         }
     }

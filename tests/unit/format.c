@@ -2,6 +2,7 @@
 
 #include "../../format/format.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The smallest index with a plane: one row set of 300 rows in two chunks, one view, K and V of 8 f16 elements. */
@@ -52,7 +53,9 @@ static small_index good(void) {
                                        .decoded_bytes = i == 0  ? 100
                                                         : i % 2 ? 256 * 16
                                                                 : 44 * 16,
-                                       .type = i == 0 ? FORMAT_STREAM_LOSSLESS : FORMAT_STREAM_OTT};
+                                       .type = i == 0 ? FORMAT_STREAM_LOSSLESS : FORMAT_STREAM_OTT,
+                                       .squared_error = i == 0 ? 0 : 0.5,
+                                       .squared_sum = i == 0 ? 0 : 1e300};
     return s;
 }
 
@@ -117,6 +120,10 @@ static void malformed_planes_and_streams_are_refused(void) {
     REFUSED(s.streams[1].stored_bytes = 0, "outside");
     REFUSED(s.streams[1].decoded_bytes--, "type or length");
     REFUSED(s.streams[1].type = FORMAT_STREAM_LOSSLESS, "type or length");
+    REFUSED(s.streams[0].squared_sum = 1, "loss"); /* lossless */
+    REFUSED(s.streams[1].squared_error = -1, "loss");
+    REFUSED(s.streams[1].max_error = NAN, "loss");
+    REFUSED(s.streams[1].squared_sum = INFINITY, "loss");
 }
 
 static void header_and_footer(void) {
@@ -136,6 +143,30 @@ static void header_and_footer(void) {
         ((uint8_t *)&header)[i] ^= 4;
         ((uint8_t *)&footer)[i] ^= 4;
     }
+}
+
+/* Two states of a file, one behind the other, and bytes that an append left. */
+static void the_last_footer_is_found(void) {
+    enum { BYTES = 4096, FIRST = 256, SECOND = 1024 };
+    _Alignas(8) static uint8_t file[BYTES];
+    memset(file, 0xaa, sizeof file);
+    format_footer *first = (format_footer *)(file + FIRST + 224), *second = (format_footer *)(file + SECOND + 224);
+    format_seal_footer(first, file + FIRST, FIRST, 224);
+    format_seal_footer(second, file + SECOND, SECOND, 224);
+    const uint8_t *end = (const uint8_t *)(second + 1);
+    for (size_t n = 0; n <= BYTES; n++) {
+        const format_footer *found = format_find_footer(file, n, 0);
+        CU_ASSERT_PTR_EQUAL(found, file + n >= end ? second : file + n >= (const uint8_t *)(first + 1) ? first : NULL);
+    }
+    CU_ASSERT_PTR_NULL(format_find_footer(file, sizeof file, 8)); /* elsewhere in a file it means another length */
+    CU_ASSERT_PTR_EQUAL(format_find_footer(file + 512, BYTES - 512, 512), second);
+    for (size_t i = 0; i < sizeof *second; i++) {
+        ((uint8_t *)second)[i] ^= 1;
+        CU_ASSERT_PTR_EQUAL(format_find_footer(file, sizeof file, 0), first);
+        ((uint8_t *)second)[i] ^= 1;
+    }
+    memmove(file + SECOND + 4, file + SECOND, sizeof *second + 224); /* not where a footer may begin */
+    CU_ASSERT_PTR_EQUAL(format_find_footer(file, sizeof file, 0), first);
 }
 
 static void ott_layouts_are_aligned_and_read_back(void) {
@@ -182,5 +213,6 @@ const unit_test format_tests[] = {
     {"malformed tables are refused", malformed_tables_are_refused},
     {"malformed planes and streams are refused", malformed_planes_and_streams_are_refused},
     {"header and footer", header_and_footer},
+    {"the last footer is found", the_last_footer_is_found},
     {"ott layouts are aligned and read back", ott_layouts_are_aligned_and_read_back},
     {NULL, NULL}};
