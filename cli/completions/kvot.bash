@@ -13,7 +13,7 @@ _kvot() {
         COMPREPLY=($(compgen -W "compress restore inspect verify diff bench --help --version" -- "$current"))
     elif [[ $current == -* ]]; then
         case ${COMP_WORDS[1]} in
-        compress) options+=" --output --force --codec --bits --group --outliers --model --device" ;;
+        compress) options+=" --output --force --append --codec --bits --group --outliers --model --device" ;;
         restore) options+=" --output --force --device" ;;
         verify) options+=" --against" ;;
         bench) options+=" --original --prefill --device" ;;

@@ -3,6 +3,7 @@ set -l commands compress restore inspect verify diff bench
 complete -c kvot -n "not __fish_seen_subcommand_from $commands" -f -a "$commands"
 complete -c kvot -n "__fish_seen_subcommand_from compress restore" -s o -l output -r -d "where to write"
 complete -c kvot -n "__fish_seen_subcommand_from compress restore" -s f -l force -d "replace a file that exists"
+complete -c kvot -n "__fish_seen_subcommand_from compress" -l append -r -d ".kvot file of an earlier state"
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l codec -x -a "ott lossless" -d codec
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l bits -x -a "2 3 4 8" -d "bits of a code"
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l group -x -a "32 64 128" -d "group length"

