@@ -166,7 +166,7 @@ static kvot_status compress_plan(plan *plan, const source *source, unsigned mode
     cache cache = {0};
     fixed_outliers fixed = {0};
     writer writer = {0};
-    output out = {.fd = -1, .stream = -1};
+    output out = {.fd = -1, .directory = -1, .stream = -1};
     measure *measures = NULL;
     const input nothing = {.fd = -1, .name = "arrays"}; /* no position occurs twice, so nothing is read */
     set_codecs(plan, options);
