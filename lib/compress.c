@@ -203,9 +203,12 @@ static kvot_status compress_input(const source *source, const char *output_path,
                                   const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
     const input *in = source->in;
     plan plan = {0};
-    if (reader_probe(in))
+    bool compressed;
+    kvot_status status = reader_probe(in, &compressed, error);
+    if (compressed)
         return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
-    kvot_status status = engine_read(in, &plan, error);
+    if (status == KVOT_OK)
+        status = engine_read(in, &plan, error);
     if (status == KVOT_OK && options->model_path)
         status = model_apply(&plan, in, options->model_path, run, error);
     if (status == KVOT_OK)

@@ -92,18 +92,22 @@ static kvot_status describe_engine_file(kvot_file *file, kvot_error *error) {
 kvot_status kvot_open(const char *path, kvot_file **result, kvot_error *error) {
     input in;
     kvot_run run = {0};
+    bool compressed = false;
     kvot_file *file = calloc(1, sizeof *file);
     if (!file)
         return fail_memory(error);
     file->reader.in.fd = -1;
     kvot_status status = input_open(&in, path, &run, error);
-    if (status == KVOT_OK && reader_probe(&in)) {
+    if (status == KVOT_OK)
+        status = reader_probe(&in, &compressed, error);
+    if (compressed) {
         status = reader_open(&file->reader, &in, error);
         if (status == KVOT_OK)
             status = describe_compressed(file, error);
-    } else if (status == KVOT_OK) {
+    } else {
         file->reader.in = in;
-        status = engine_read(&file->reader.in, &file->plan, error);
+        if (status == KVOT_OK)
+            status = engine_read(&file->reader.in, &file->plan, error);
         if (status == KVOT_OK)
             status = describe_engine_file(file, error);
     }

@@ -29,10 +29,12 @@ static kvot_status spool(input *in, int from, const kvot_run *run, kvot_error *e
             wait_for(from, POLLIN);
         else if (n < 0 && errno != EINTR)
             status = fail_errno_at(error, in->name, "read", in->bytes);
-        else if (n > 0 && write_all(fd, buffer, (size_t)n, run) < (size_t)n)
-            status = fail_errno(error, in->name, "make a temporary copy ($TMPDIR says where)");
-        else if (n > 0)
-            in->bytes += (uint64_t)n;
+        else if (n > 0) {
+            size_t put = write_all(fd, buffer, (size_t)n, run);
+            in->bytes += put;
+            if (put < (size_t)n)
+                status = fail_errno_at(error, in->name, "write a temporary copy ($TMPDIR says where)", in->bytes);
+        }
         if (status == KVOT_OK && asked_to_stop(run, in->bytes))
             status = fail(error, KVOT_E_CANCELLED, "stopped");
     }
