@@ -104,14 +104,16 @@ kvot_status file_open(input *in, kvot_file **result, kvot_error *error) {
         return fail_memory(error);
     }
     file->reader.in.fd = -1;
-    kvot_status status;
-    if (reader_probe(in)) {
+    bool compressed;
+    kvot_status status = reader_probe(in, &compressed, error);
+    if (compressed) {
         status = reader_open(&file->reader, in, error);
         if (status == KVOT_OK)
             status = describe_compressed(file, error);
     } else {
         file->reader.in = *in;
-        status = engine_read(&file->reader.in, &file->plan, error);
+        if (status == KVOT_OK)
+            status = engine_read(&file->reader.in, &file->plan, error);
         if (status == KVOT_OK)
             status = describe_engine_file(file, error);
     }

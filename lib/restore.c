@@ -94,8 +94,11 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
 }
 
 kvot_status restore_open(input *in, const char *path, const char *directory, const kvot_run *run, kvot_error *error) {
+    bool compressed = false;
     kvot_status status = input_open(in, path, run, error);
-    if (status != KVOT_OK || !reader_probe(in))
+    if (status == KVOT_OK && (status = reader_probe(in, &compressed, error)) != KVOT_OK)
+        input_close(in);
+    if (!compressed)
         return status;
     reader reader;
     output out;

@@ -7,10 +7,14 @@ static kvot_status damaged(const input *in, const char *wrong, kvot_error *error
     return fail(error, KVOT_E_DAMAGED, "%s: damaged: %s", in->name, wrong);
 }
 
-bool reader_probe(const input *in) {
+kvot_status reader_probe(const input *in, bool *compressed, kvot_error *error) {
     uint8_t magic[8];
-    return in->bytes >= sizeof magic && input_read(in, 0, magic, sizeof magic, NULL) == KVOT_OK &&
-           memcmp(magic, FORMAT_MAGIC, sizeof magic) == 0;
+    *compressed = false;
+    if (in->bytes < sizeof magic)
+        return KVOT_OK;
+    kvot_status status = input_read(in, 0, magic, sizeof magic, error);
+    *compressed = status == KVOT_OK && memcmp(magic, FORMAT_MAGIC, sizeof magic) == 0;
+    return status;
 }
 
 static kvot_status read_index(reader *reader, const format_footer *footer, kvot_error *error) {
@@ -121,12 +125,16 @@ kvot_status reader_open(reader *reader, input *in, kvot_error *error) {
 
 kvot_status reader_open_path(reader *reader, const char *path, const kvot_run *run, kvot_error *error) {
     input in;
+    bool compressed;
     kvot_status status = input_open(&in, path, run, error);
     if (status != KVOT_OK)
         return status;
-    if (reader_probe(&in))
+    status = reader_probe(&in, &compressed, error);
+    if (compressed)
         return reader_open(reader, &in, error);
-    status = fail(error, KVOT_E_UNKNOWN, "%s: %s", in.name, in.bytes == 0 ? "the file is empty" : "not a .kvot file");
+    if (status == KVOT_OK)
+        status =
+            fail(error, KVOT_E_UNKNOWN, "%s: %s", in.name, in.bytes == 0 ? "the file is empty" : "not a .kvot file");
     input_close(&in);
     return status;
 }

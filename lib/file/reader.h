@@ -12,8 +12,8 @@ typedef struct reader {
     cache cache;
 } reader;
 
-/* True if the input begins as a .kvot file does. */
-bool reader_probe(const input *in);
+/* Says whether the input begins as a .kvot file does: `*compressed` is false on failure. */
+kvot_status reader_probe(const input *in, bool *compressed, kvot_error *error);
 
 /* Finds the footer, that of the last state of the file that is complete (SPEC.md, Appending). Takes `in` over, also on
  * failure; reader_close is then not needed. */
