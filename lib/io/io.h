@@ -57,6 +57,9 @@ kvot_status output_append(output *out, const void *from, size_t n, kvot_error *e
 /* Writes at `offset`. Seekable outputs only. Any thread. */
 kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error);
 
+/* True if bytes can be written anywhere in it: it is no pipe or device. */
+bool output_is_file(const output *out);
+
 /* Makes what was written durable. */
 kvot_status output_sync(output *out, kvot_error *error);
 

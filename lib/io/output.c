@@ -96,6 +96,10 @@ kvot_status output_append(output *out, const void *from, size_t n, kvot_error *e
     return append(out, out->fd, from, n, error);
 }
 
+bool output_is_file(const output *out) {
+    return out->fd != out->stream;
+}
+
 kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error) {
     for (size_t put = 0; put < n;) {
         ssize_t part = pwrite(out->fd, (const char *)from + put, n - put, (off_t)(offset + put));
