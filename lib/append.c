@@ -81,15 +81,24 @@ static chunk_key *make_keys(const cache *cache) {
     return keys;
 }
 
+/* The first entry from `i` on that is not taken. `next` points each one that is to a later one. */
+static uint32_t first_free(uint32_t *next, uint32_t i) {
+    for (; next[i] != i; i = next[i])
+        next[i] = next[next[i]];
+    return i;
+}
+
 /* Fills base->chunks. Each old chunk is taken once at the most. `rowsets`: the old one of each new one. */
 static kvot_status match_chunks(append_base *base, const cache *cache, const uint32_t *rowsets, kvot_error *error) {
     uint32_t n_old = base->old->tables.index->n_chunks, n = cache->tables.index->n_chunks;
     chunk_key *old = make_keys(base->old), *keys = make_keys(cache);
-    bool *taken = calloc((size_t)n_old + 1, sizeof *taken);
+    uint32_t *next = malloc(((size_t)n_old + 1) * sizeof *next);
     base->chunks = malloc(((size_t)n + 1) * sizeof *base->chunks);
-    kvot_status status = old && keys && taken && base->chunks ? KVOT_OK : fail_memory(error);
+    kvot_status status = old && keys && next && base->chunks ? KVOT_OK : fail_memory(error);
     if (status == KVOT_OK)
         qsort(old, n_old, sizeof *old, by_key);
+    for (uint32_t i = 0; status == KVOT_OK && i <= n_old; i++)
+        next[i] = i;
     for (uint32_t c = 0; status == KVOT_OK && c < n; c++) {
         chunk_key wanted = {rowsets[keys[c].rowset], 0, keys[c].positions};
         uint32_t low = 0, high = n_old; /* the first that is not before `wanted` */
@@ -100,15 +109,14 @@ static kvot_status match_chunks(append_base *base, const cache *cache, const uin
             else
                 high = middle;
         }
-        while (low < n_old && taken[low])
-            low++;
+        low = first_free(next, low);
         bool same = low < n_old && old[low].rowset == wanted.rowset && old[low].positions == wanted.positions;
         base->chunks[c] = same ? old[low].chunk : APPEND_NONE;
-        taken[low] |= same;
+        next[low] += same;
     }
     free(old);
     free(keys);
-    free(taken);
+    free(next);
     return status;
 }
 

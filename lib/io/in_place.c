@@ -49,7 +49,11 @@ kvot_status in_place_is(const in_place *file, const input *in, kvot_error *error
 }
 
 kvot_status in_place_start(in_place *file, uint64_t bytes, uint64_t offset, kvot_error *error) {
-    if (ftruncate(file->out.fd, (off_t)bytes) < 0 || lseek(file->out.fd, (off_t)offset, SEEK_SET) < 0)
+    struct stat about;
+    bool cut = fstat(file->out.fd, &about) == 0 && (uint64_t)about.st_size > bytes;
+    /* What is cut off must not come back, after a crash, behind half of what is written now. */
+    if ((cut && (ftruncate(file->out.fd, (off_t)bytes) < 0 || fdatasync(file->out.fd) < 0)) ||
+        lseek(file->out.fd, (off_t)offset, SEEK_SET) < 0)
         return fail_errno(error, file->out.name, "append to it");
     file->bytes = bytes;
     file->started = true;
