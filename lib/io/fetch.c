@@ -136,19 +136,19 @@ static void begin_reads(fetch *f) {
 static void arrive(fetch *f, ring_result result) {
     fetch_buffer *b = &f->buffers[result.tag];
     const fetch_read *read = &f->reads[b->read];
-    uint64_t wanted = read->end - read->offset;
+    uint64_t wanted = read->end - read->offset, before = b->got;
     if (result.result > 0) {
         b->got = b->got / DIRECT_ALIGN * DIRECT_ALIGN + (uint64_t)result.result;
         f->stages.direct_bytes += (uint64_t)result.result;
     }
-    bool again = result.result == -EINTR || result.result == -EAGAIN || (result.result > 0 && b->got < wanted);
+    bool again = result.result == -EINTR || result.result == -EAGAIN || (b->got > before && b->got < wanted);
     if (again && begin_read(f, b))
         return;
     f->under_way--;
     b->state = READY;
     b->arrived = b->got >= wanted;
     /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
-     * where nothing came: the file has become shorter. */
+     * where nothing more came: the file has become shorter. */
     if (result.result < 0 && !again && result.result != -EINVAL && result.result != -EOPNOTSUPP)
         record_errno(f, b, -result.result);
 }

@@ -8,7 +8,9 @@ struct ring {
     struct io_uring uring;
     int fd;
     bool file_registered, memory_registered;
-    int broken; /* error number of a submission that failed */
+    struct iovec memory;
+    unsigned until_registered; /* transfers */
+    int broken;                /* error number of a submission that failed */
 };
 
 /* Some filters allow io_uring_setup and refuse io_uring_enter: better known before anything depends on it. */
@@ -33,10 +35,9 @@ ring *ring_open(int fd, uint8_t *memory, size_t memory_bytes, unsigned depth) {
         return NULL;
     }
     ring->fd = fd;
-    /* Both only save work for each transfer; memory may be refused by RLIMIT_MEMLOCK. */
     ring->file_registered = io_uring_register_files(&ring->uring, &fd, 1) == 0;
-    struct iovec all = {memory, memory_bytes};
-    ring->memory_registered = io_uring_register_buffers(&ring->uring, &all, 1) == 0;
+    ring->memory = (struct iovec){memory, memory_bytes};
+    ring->until_registered = depth;
     return ring;
 }
 
@@ -47,10 +48,19 @@ void ring_close(ring *ring) {
     free(ring);
 }
 
-static int queue(ring *ring, unsigned opcode, const void *memory, size_t n, uint64_t offset, uint64_t tag) {
+/* Registered memory is pinned once, not for each transfer; RLIMIT_MEMLOCK may forbid it. Where none of it has been
+ * touched that takes milliseconds, so the first transfers do without and start the disk. */
+static void register_memory(ring *ring) {
+    if (ring->until_registered > 0 && --ring->until_registered == 0)
+        ring->memory_registered = io_uring_register_buffers(&ring->uring, &ring->memory, 1) == 0;
+}
+
+static int queue(ring *ring, unsigned fixed, unsigned plain, const void *memory, size_t n, uint64_t offset,
+                 uint64_t tag) {
     struct io_uring_sqe *entry = ring->broken ? NULL : io_uring_get_sqe(&ring->uring);
     if (!entry)
         return ring->broken ? ring->broken : EBUSY;
+    unsigned opcode = ring->memory_registered ? fixed : plain;
     io_uring_prep_rw((int)opcode, entry, ring->file_registered ? 0 : ring->fd, memory, (unsigned)n, offset);
     io_uring_sqe_set_data64(entry, tag);
     if (ring->file_registered)
@@ -61,15 +71,17 @@ static int queue(ring *ring, unsigned opcode, const void *memory, size_t n, uint
     while (sent == -EINTR || sent == -EAGAIN || sent == -EBUSY);
     if (sent < 0)
         ring->broken = -sent;
+    else
+        register_memory(ring);
     return ring->broken;
 }
 
 int ring_read(ring *ring, uint8_t *to, size_t n, uint64_t offset, uint64_t tag) {
-    return queue(ring, ring->memory_registered ? IORING_OP_READ_FIXED : IORING_OP_READ, to, n, offset, tag);
+    return queue(ring, IORING_OP_READ_FIXED, IORING_OP_READ, to, n, offset, tag);
 }
 
 int ring_write(ring *ring, const uint8_t *from, size_t n, uint64_t offset, uint64_t tag) {
-    return queue(ring, ring->memory_registered ? IORING_OP_WRITE_FIXED : IORING_OP_WRITE, from, n, offset, tag);
+    return queue(ring, IORING_OP_WRITE_FIXED, IORING_OP_WRITE, from, n, offset, tag);
 }
 
 static void take(ring *ring, struct io_uring_cqe *done, ring_result *result) {

@@ -91,7 +91,7 @@ static bool begin_write(sink *sink, sink_buffer *b) {
     return number == 0;
 }
 
-/* Writes a whole buffer as it is, where O_DIRECT is refused only now. */
+/* Writes a whole buffer as it is, where O_DIRECT is refused only now, or goes no further and does not say why. */
 static void write_again(sink *sink, sink_buffer *b) {
     kvot_error error;
     kvot_status status = output_put(sink->out, b->offset, b->bytes, WRITE_BYTES, &error);
@@ -111,19 +111,20 @@ static void settle(sink *sink) {
         return;
     }
     sink_buffer *b = &sink->buffers[result.tag];
+    size_t before = b->put;
     if (result.result > 0)
         b->put = b->put / DIRECT_ALIGN * DIRECT_ALIGN + (size_t)result.result;
-    bool again = result.result == -EINTR || result.result == -EAGAIN || (result.result > 0 && b->put < WRITE_BYTES);
+    bool again = result.result == -EINTR || result.result == -EAGAIN || (b->put > before && b->put < WRITE_BYTES);
     if (again && begin_write(sink, b))
         return;
     sink->under_way--;
     b->under_way = false;
-    if (again || result.result > 0)
+    if (again || b->put == WRITE_BYTES)
         return;
-    if (result.result == -EINVAL || result.result == -EOPNOTSUPP)
+    if (result.result >= 0 || result.result == -EINVAL || result.result == -EOPNOTSUPP)
         write_again(sink, b);
     else
-        record(sink, b, result.result == 0 ? EIO : -result.result);
+        record(sink, b, -result.result);
 }
 
 /* Makes the file long enough for `end`, if the file system can without writing. Where it cannot, or is nearly full,

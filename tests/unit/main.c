@@ -7,7 +7,7 @@ static const struct {
     const char *name;
     const unit_test *tests;
 } suites[] = {{"format", format_tests}, {"kernels", kernel_tests}, {"codecs", codec_tests}, {"engines", engine_tests},
-              {"cache", cache_tests},   {"pool", pool_tests},      {"arrays", array_tests}};
+              {"cache", cache_tests},   {"pool", pool_tests},      {"fetch", fetch_tests},  {"arrays", array_tests}};
 
 unsigned unit_random(void) {
     static unsigned state = 1;

@@ -9,8 +9,8 @@ typedef struct unit_test {
     void (*run)(void);
 } unit_test;
 
-extern const unit_test array_tests[], cache_tests[], codec_tests[], engine_tests[], format_tests[], kernel_tests[],
-    pool_tests[];
+extern const unit_test array_tests[], cache_tests[], codec_tests[], engine_tests[], fetch_tests[], format_tests[],
+    kernel_tests[], pool_tests[];
 
 /* Pseudo-random numbers that are the same everywhere. */
 unsigned unit_random(void);
