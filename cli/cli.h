@@ -14,7 +14,8 @@ typedef struct cli_options {
     kvot_run run;
     const char *output;
     const char *append;
-    const char *against;
+    const char *against, *original;
+    double prefill; /* tokens a second; 0: not given */
     bool json, quiet;
     bool codec_given;
     const char *ott_option; /* name of the last option that is for ott only, or NULL */
@@ -32,7 +33,7 @@ typedef struct cli_command {
     int (*run)(const cli_options *options);
 } cli_command;
 
-extern const cli_command command_compress, command_restore, command_inspect, command_verify, command_diff;
+extern const cli_command command_compress, command_restore, command_inspect, command_verify, command_diff, command_bench;
 
 /* Parses a command's arguments. Returns false after a message, or after help was asked for; `*exit_code` then says how
  * to end. */

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const cli_command *const commands[] = {&command_compress, &command_restore, &command_inspect,
-                                              &command_verify,   &command_diff,    NULL};
+static const cli_command *const commands[] = {
+    &command_compress, &command_restore, &command_inspect, &command_verify, &command_diff, &command_bench, NULL};
 
 static void help(void) {
     puts("kvot makes the prefix KV caches that LLM engines save small, and gives them back.\n\n"

@@ -27,6 +27,9 @@ static const option_help table[] = {
      "ott: exact rows; auto chooses inside each chunk (default), N keeps that many of each layer and head", false},
     {'M', "model", "FILE.gguf", "the model that made the cache: its KV heads and identity", false},
     {'A', "against", "ORIGINAL", "also prove that a restore gives this file", false},
+    {'R', "original", "RAW", "the engine's file that FILE.kvot was made of (default: it is restored first)", false},
+    {'F', "prefill", "TOK/S", "how fast the model reads a prompt: says from which length on restoring is quicker",
+     false},
     {'D', "device", "DEVICE", "what quantizes and decodes: cpu, cuda:N, or auto (the default: cpu for files)", false},
     {'T', "threads", "N", "threads (default: one for each processor)", true},
     {'j', "json", NULL, "print the result as JSON on standard output", false},
@@ -75,6 +78,12 @@ static bool parse_number(const char *text, long low, long high, long *value) {
     return errno == 0 && end != text && *end == 0 && *value >= low && *value <= high;
 }
 
+static bool parse_rate(const char *text, double *value) {
+    char *end;
+    *value = strtod(text, &end);
+    return end != text && *end == 0 && *value > 0 && *value < 1e12;
+}
+
 /* Takes one option's value. Returns what is wrong with it, or NULL. */
 static const char *take(cli_options *options, char letter, const char *value) {
     long number;
@@ -116,6 +125,11 @@ static const char *take(cli_options *options, char letter, const char *value) {
     case 'A':
         options->against = value;
         return NULL;
+    case 'R':
+        options->original = value;
+        return NULL;
+    case 'F':
+        return parse_rate(value, &options->prefill) ? NULL : "must be a number of tokens a second";
     case 'D':
         if (strcmp(value, "auto") != 0 && strcmp(value, "cpu") != 0 &&
             (strncmp(value, "cuda:", 5) != 0 || !parse_number(value + 5, 0, INT_MAX, &number)))

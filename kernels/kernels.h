@@ -88,4 +88,8 @@ const kernel_table *kernels_at(kernel_level level);
  * (scalar, neon, avx2, avx512). NULL if there is no such level. The same for the life of the process. */
 const kernel_table *kernels(void);
 
+/* Converts `n` elements of one type to another, round to nearest even. Numbers beyond the largest finite one of f16
+ * become that one; infinities and NaNs stay such. The same on every processor; in and out do not overlap. */
+void kernel_convert(kernel_type from, const void *in, kernel_type to, void *out, size_t n);
+
 #endif

@@ -170,7 +170,7 @@ static kvot_status compress_plan(plan *plan, const source *source, unsigned mode
                                  kvot_error *error) {
     cache cache = {0};
     writer writer = {0};
-    output out = {.fd = -1, .stream = -1};
+    output out = {OUTPUT_NONE};
     const input nothing = {.fd = -1, .name = "arrays"}; /* no position occurs twice, so nothing is read */
     compress_set_codecs(plan, options);
     kvot_status status = rows_to_cache(plan, source->in ? source->in : &nothing, &cache, error);
@@ -193,9 +193,12 @@ end:
 
 kvot_status compress_read_plan(const input *in, const char *model_path, const kvot_run *run, plan *plan,
                                kvot_error *error) {
-    if (reader_probe(in))
+    bool compressed;
+    kvot_status status = reader_probe(in, &compressed, error);
+    if (compressed)
         return fail(error, KVOT_E_UNKNOWN, "%s: is a .kvot file already", in->name);
-    kvot_status status = engine_read(in, plan, error);
+    if (status == KVOT_OK)
+        status = engine_read(in, plan, error);
     return status == KVOT_OK && model_path ? model_apply(plan, in, model_path, run, error) : status;
 }
 
@@ -225,6 +228,8 @@ static kvot_status plan_arrays(plan *plan, const kvot_array *arrays, size_t n_la
         snprintf(what, sizeof what, "layer %zu, %c", i / 2, "KV"[i % 2]);
         if ((status = array_check(&arrays[i], what, error)) != KVOT_OK)
             break;
+        if (arrays[i].type == KVOT_BYTES)
+            return fail(error, KVOT_E_ARGUMENT, "%s: bytes cannot be compressed as K or V", what);
         if (arrays[i].tokens != tokens || tokens > INT32_MAX - position || position > INT32_MAX)
             return fail(error, KVOT_E_ARGUMENT, "%s: not as many tokens as others, or too many", what);
         format_plane plane = {.rowset = rowset,

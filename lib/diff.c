@@ -149,10 +149,10 @@ kvot_status kvot_diff(const char *first_path, const char *second_path, const kvo
     plan first_plan = {0}, second_plan = {0};
     kvot_status status = run_level(error);
     if (status == KVOT_OK)
-        status = restore_open(&first, first_path, run, error);
+        status = restore_open(&first, first_path, NULL, run, error);
     if (status != KVOT_OK)
         return status;
-    if ((status = restore_open(&second, second_path, run, error)) != KVOT_OK) {
+    if ((status = restore_open(&second, second_path, NULL, run, error)) != KVOT_OK) {
         input_close(&first);
         return status;
     }

@@ -26,6 +26,12 @@ kvot_status fail_errno(kvot_error *error, const char *name, const char *verb) {
     return fail(error, KVOT_E_IO, "%s: cannot %s: %s", name, verb, strerror(errno));
 }
 
+kvot_status fail_errno_at(kvot_error *error, const char *name, const char *verb, uint64_t offset) {
+    char at[64];
+    snprintf(at, sizeof at, "%s at byte %llu", verb, (unsigned long long)offset);
+    return fail_errno(error, name, at);
+}
+
 const char *kvot_status_name(kvot_status status) {
     static const char *const names[] = {
         [KVOT_OK] = "KVOT_OK",

@@ -12,4 +12,7 @@ kvot_status fail_memory(kvot_error *error);
 /* "NAME: cannot VERB: what errno means"; KVOT_E_CANCELLED for ECANCELED. */
 kvot_status fail_errno(kvot_error *error, const char *name, const char *verb);
 
+/* The same, with where in the file: "NAME: cannot VERB at byte OFFSET: ...". */
+kvot_status fail_errno_at(kvot_error *error, const char *name, const char *verb, uint64_t offset);
+
 #endif

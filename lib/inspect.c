@@ -97,21 +97,23 @@ static kvot_status describe_engine_file(kvot_file *file, kvot_error *error) {
     return KVOT_OK;
 }
 
-kvot_status kvot_open(const char *path, kvot_file **result, kvot_error *error) {
-    input in;
-    kvot_run run = {0};
+kvot_status file_open(input *in, kvot_file **result, kvot_error *error) {
     kvot_file *file = calloc(1, sizeof *file);
-    if (!file)
+    if (!file) {
+        input_close(in);
         return fail_memory(error);
+    }
     file->reader.in.fd = -1;
-    kvot_status status = input_open(&in, path, &run, error);
-    if (status == KVOT_OK && reader_probe(&in)) {
-        status = reader_open(&file->reader, &in, error);
+    bool compressed;
+    kvot_status status = reader_probe(in, &compressed, error);
+    if (compressed) {
+        status = reader_open(&file->reader, in, error);
         if (status == KVOT_OK)
             status = describe_compressed(file, error);
-    } else if (status == KVOT_OK) {
-        file->reader.in = in;
-        status = engine_read(&file->reader.in, &file->plan, error);
+    } else {
+        file->reader.in = *in;
+        if (status == KVOT_OK)
+            status = engine_read(&file->reader.in, &file->plan, error);
         if (status == KVOT_OK)
             status = describe_engine_file(file, error);
     }
@@ -120,6 +122,13 @@ kvot_status kvot_open(const char *path, kvot_file **result, kvot_error *error) {
     else
         kvot_close(file);
     return status;
+}
+
+kvot_status kvot_open(const char *path, kvot_file **file, kvot_error *error) {
+    input in;
+    kvot_run run = {0};
+    kvot_status status = input_open(&in, path, &run, error);
+    return status == KVOT_OK ? file_open(&in, file, error) : status;
 }
 
 const kvot_info *kvot_file_info(const kvot_file *file) {
@@ -145,8 +154,9 @@ static kvot_status read_verbatim(kvot_file *file, uint64_t source_offset, void *
     while (n > 0 && status == KVOT_OK) {
         uint32_t number = (uint32_t)(at / FORMAT_VERBATIM_STEP), skip = (uint32_t)(at % FORMAT_VERBATIM_STEP);
         uint32_t bytes = cache_verbatim_bytes(cache, number);
-        status =
-            reader_decode(reader, &codec, number, &codec_verbatim, bytes, false, &stream, &stream_bytes, block, error);
+        status = reader_read(reader, number, &stream, &stream_bytes, error);
+        if (status == KVOT_OK)
+            status = reader_decode(reader, &codec, number, &codec_verbatim, bytes, false, stream, block, error);
         uint64_t part = bytes - skip < n ? bytes - skip : n;
         if (status == KVOT_OK)
             memcpy(to, block + skip, part);

@@ -12,4 +12,7 @@ struct kvot_file {
     kvot_plane *planes;
 };
 
+/* Opens a file as kvot_open does. Takes `in` over, also on failure. */
+kvot_status file_open(input *in, kvot_file **file, kvot_error *error);
+
 #endif

@@ -69,6 +69,19 @@ typedef struct kvot_run {
                            CUDA device N is not there or fails: KVOT_E_DEVICE */
 } kvot_run;
 
+/* What reading a .kvot file took, in seconds. `waiting`, `copying` and `working` are added up over threads. */
+typedef struct kvot_stages {
+    double seconds;        /* from start to end */
+    double waiting;        /* for a read to arrive */
+    double copying;        /* from the page cache, or reading where io_uring is not to be had */
+    double working;        /* checking, decoding, and putting rows where they belong */
+    double disk_idle;      /* nothing was being read from the disk, though something was still to be read */
+    double disk_starved;   /* no buffer was free to read ahead into, while a thread waited for a read */
+    uint64_t direct_bytes; /* read with O_DIRECT on io_uring */
+    uint64_t copied_bytes; /* from the page cache, or without io_uring */
+    unsigned threads;
+} kvot_stages;
+
 #define KVOT_OUTLIERS_AUTO (-1)
 #define KVOT_OUTLIERS_MAX  256
 
@@ -202,7 +215,8 @@ KVOT_API const char *kvot_device_name(const kvot_device *device);
 /* NULL is allowed. */
 KVOT_API void kvot_device_close(kvot_device *device);
 
-typedef enum kvot_type { KVOT_F32 = 0, KVOT_F16 = 1, KVOT_BF16 = 2 } kvot_type;
+/* KVOT_BYTES: rows of bytes that are moved as they are, for loading planes of other types. */
+typedef enum kvot_type { KVOT_F32 = 0, KVOT_F16 = 1, KVOT_BF16 = 2, KVOT_BYTES = 3 } kvot_type;
 
 /* One layer's K or V as an engine has it in memory: element (token, head, channel) is the one at
  * token * token_stride + head * head_stride + channel * channel_stride from `data`, strides in elements. So any order
@@ -232,11 +246,80 @@ KVOT_API kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_lay
                                           uint32_t position, const char *output, const kvot_compress_options *options,
                                           const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
 
-/* Fills `to` with rows `first` to `first + to->tokens - 1` of plane `plane`, its number in kvot_info, of an open .kvot
- * file. Type, heads times head_dim, and, if the file knows them, heads must be the plane's: KVOT_E_ARGUMENT. After a
- * failure the array's elements are undefined. */
-KVOT_API kvot_status kvot_restore_array(kvot_file *file, size_t plane, uint64_t first, const kvot_array *to,
-                                        const kvot_memory *memory, const kvot_run *run, kvot_error *error);
+/* ---- loading: a .kvot file into memory, layer by layer ---- */
+
+/* Tokens `first` to `first + to.tokens - 1` of one plane, and where they are to go. */
+typedef struct kvot_part {
+    size_t plane;   /* its number in kvot_info */
+    uint64_t first; /* row of the plane */
+    kvot_array to;  /* heads times head_dim, and, if the file knows them, heads must be the plane's. f32, f16 and bf16
+                       are  converted to its type, rounded to nearest even; beyond the largest f16 to that. KVOT_BYTES
+                       takes  any plane: heads times head_dim is then its row_bytes; host only */
+} kvot_part;
+
+typedef struct kvot_loading kvot_loading;
+
+/* Called when part number `part` is there, from one of the loading's own threads. Parts come about in their order;
+ * those of the same layer (K and V) side by side. */
+typedef void (*kvot_ready)(void *user, size_t part);
+
+/* Starts to load `n` parts of an open .kvot file and returns at once. They are read in their order, so give the layers
+ * in the order in which they are needed. Only the chunks that hold them are read, with io_uring and O_DIRECT where the
+ * kernel allows it, some 16 MiB ahead of the threads that decode. `parts` is copied; arrays, file and device must stay
+ * until kvot_loading_finish. `ready` may be NULL; run->progress is called in kvot_loading_finish. Any number of
+ * loadings of one file may be under way. With a device in `memory`, all is decoded there; arrays of the host may be
+ * decoded by run->device. KVOT_E_ARGUMENT if a part does not fit the file. On success `*loading` is to be given to
+ * kvot_loading_finish. */
+KVOT_API kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n, const kvot_memory *memory,
+                                        const kvot_run *run, kvot_ready ready, void *user, kvot_loading **loading,
+                                        kvot_error *error);
+
+/* Waits until part number `part` is there. After a failure, or when it was cancelled, returns why. Any thread, until
+ * kvot_loading_finish is called. */
+KVOT_API kvot_status kvot_loading_wait(kvot_loading *loading, size_t part, kvot_error *error);
+
+/* Asks to stop: kvot_loading_finish then returns KVOT_E_CANCELLED, unless all was there. Any thread, also from `ready`.
+ */
+KVOT_API void kvot_loading_cancel(kvot_loading *loading);
+
+/* Waits for all parts and frees `loading`. After a failure the arrays' elements are undefined, but for those of parts
+ * that were there. Not from `ready`. `stages` may be NULL. */
+KVOT_API kvot_status kvot_loading_finish(kvot_loading *loading, kvot_stages *stages, kvot_error *error);
+
+/* kvot_loading_start and kvot_loading_finish. */
+KVOT_API kvot_status kvot_load(kvot_file *file, const kvot_part *parts, size_t n, const kvot_memory *memory,
+                               const kvot_run *run, kvot_error *error);
+
+/* ---- bench: how fast a .kvot file comes back, beside what else could be done ---- */
+
+/* Seconds, medians of five rounds. */
+typedef struct kvot_bench_pass {
+    double buffered;     /* the original, with read */
+    double direct;       /* the original, with O_DIRECT on io_uring, 16 reads of 1 MiB at a time; 0: refused */
+    double zstd;         /* the original as `zstd -3` has it, read and decompressed */
+    double restore;      /* the .kvot file into memory that is there: all planes, by kvot_load */
+    double first_layer;  /* ... until the first layer's planes are there */
+    double disk_limit;   /* stored bytes at the speed of `direct`; warm, or where that was refused: of `buffered` */
+    double decode_limit; /* the same restore with the stored bytes in memory: decoding on all cores */
+    double limit;        /* the larger of the two */
+    double share;        /* restore / limit, the median of each round's */
+    kvot_stages stages;  /* of the round with the median restore */
+} kvot_bench_pass;
+
+typedef struct kvot_bench_result {
+    uint64_t original_bytes, stored_bytes, zstd_bytes;
+    uint64_t decoded_bytes;     /* of all planes, each row once */
+    uint64_t tokens, layers;    /* tokens of the longest plane */
+    uint64_t start_tokens;      /* in the first chunk ... */
+    double start;               /* ... which, of every layer, took this long, opening the file included; cold */
+    kvot_bench_pass cold, warm; /* the page cache emptied of the files before each reading, and filled */
+} kvot_bench_result;
+
+/* Measures. `original` is the engine's file that `path` was made of; NULL: it is first restored to a file without a
+ * name beside `path`, as is the zstd file. Takes memory for all decoded planes and for the
+ * .kvot file. run->overwrite is not looked at. */
+KVOT_API kvot_status kvot_bench(const char *path, const char *original, const kvot_run *run, kvot_bench_result *result,
+                                kvot_error *error);
 
 typedef struct kvot_difference {
     bool identical;                                      /* bit for bit */

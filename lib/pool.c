@@ -1,7 +1,6 @@
 #include "pool.h"
 
 #include <fenv.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -69,14 +68,18 @@ static kvot_status collect(pool *pool, kvot_error *error) {
     return status;
 }
 
-/* Signals belong to the program's own threads, not to ours. */
-static unsigned start_threads(pool *pool, pthread_t *threads, unsigned wanted) {
+unsigned pool_start(pthread_t *threads, unsigned wanted, void *(*thread)(void *), void *argument) {
+    /* Signals belong to the program's own threads, not to ours. */
     sigset_t all, before;
+    fenv_t arithmetic;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+    fegetenv(&arithmetic);
+    fesetenv(FE_DFL_ENV);
     unsigned started = 0;
-    while (started < wanted && pthread_create(&threads[started], NULL, worker, pool) == 0)
+    while (started < wanted && pthread_create(&threads[started], NULL, thread, argument) == 0)
         started++;
+    fesetenv(&arithmetic);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
 }
@@ -106,7 +109,7 @@ static kvot_status run_all(const pool_jobs *jobs, kvot_error *error) {
     pthread_cond_init(&pool.slot_freed, NULL);
     pthread_cond_init(&pool.slot_ready, NULL);
     if (status == KVOT_OK) {
-        started = start_threads(&pool, threads, wanted);
+        started = pool_start(threads, wanted, worker, &pool);
         status = started > 0 ? collect(&pool, error) : fail(error, KVOT_E_MEMORY, "cannot start a thread");
     }
     pthread_mutex_lock(&pool.lock);
@@ -131,8 +134,6 @@ static kvot_status run_all(const pool_jobs *jobs, kvot_error *error) {
 kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
     if (jobs->count == 0)
         return KVOT_OK;
-    /* Results must not depend on how the caller has set up its arithmetic: programs that run models often have
-     * denormals flushed to zero. New threads inherit this. */
     fenv_t before;
     fegetenv(&before);
     fesetenv(FE_DFL_ENV);

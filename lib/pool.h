@@ -4,6 +4,8 @@
 
 #include "error.h"
 
+#include <pthread.h>
+
 typedef struct pool_jobs {
     uint64_t count;
     unsigned threads;  /* 0: one for each processor */
@@ -20,6 +22,11 @@ typedef struct pool_jobs {
 
 /* How many processors this process may use. */
 unsigned pool_processors(void);
+
+/* Starts up to `wanted` threads, without signals and in the default floating-point environment: results must not depend
+ * on how the caller has set up its arithmetic, and programs that run models often have denormals flushed to zero.
+ * Returns how many were started. */
+unsigned pool_start(pthread_t *threads, unsigned wanted, void *(*thread)(void *), void *argument);
 
 /* Runs all jobs, in the default floating-point environment. The first failure, in the order of the jobs, is the one
  * that is returned. */

@@ -1,53 +1,43 @@
-/* Restoring: streams, a codec, chunks scattered to where the engine had them. */
+/* Restoring: streams read ahead, a codec, chunks scattered to where the engine had them. */
 #include "restore.h"
 
-#include "file/reader.h"
+#include "run.h"
+#include "wanted.h"
 
 typedef struct restore_context {
     const reader *reader;
+    const wanted *wanted;
     output *out;
     run_progress *progress;
     device *device; /* or NULL */
 } restore_context;
 
-/* Reads and decodes stream number `stream`, `n` rows of `plane`. */
-static kvot_status decode(const restore_context *restore, run_buffers *b, uint32_t stream, const format_plane *plane,
-                          uint32_t n, uint8_t **rows, kvot_error *error) {
-    kvot_status status =
-        codec_rows_room(&b->codec, 0, &b->rows, &b->rows_bytes, (size_t)n * plane->row_bytes, rows, error);
-    if (status != KVOT_OK)
-        return status;
-    return reader_decode(restore->reader, &b->codec, stream, plane, n, false, &b->stream, &b->stream_bytes, *rows,
-                         error);
-}
-
-static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
+static kvot_status work(void *context, size_t range, const uint8_t *stored, void *memory, kvot_error *error) {
     const restore_context *restore = context;
     const cache *cache = &restore->reader->cache;
+    const wanted_stream *of = &restore->wanted->streams[range];
+    size_t bytes = wanted_bytes(cache, of);
     run_buffers *b = memory;
-    cache_job job = cache_locate(cache, number);
     uint8_t *rows;
     kvot_status status = codec_open_lane(&b->codec, restore->device, NULL, error);
+    if (status == KVOT_OK)
+        status = codec_rows_room(&b->codec, 0, &b->rows, &b->rows_bytes, bytes, &rows, error);
+    if (status == KVOT_OK)
+        status = reader_decode(restore->reader, &b->codec, of->stream, wanted_plane(cache, of), wanted_rows(cache, of),
+                               false, stored, rows, error);
     if (status != KVOT_OK)
         return status;
-    if (job.verbatim) {
-        status = decode(restore, b, job.block, &codec_verbatim, cache_verbatim_bytes(cache, job.block), &rows, error);
-        return status == KVOT_OK ? cache_scatter_verbatim(cache, job.block, restore->out, rows, error) : status;
-    }
-    for (uint32_t p = job.unit->first_plane; p < job.unit->first_plane + job.unit->n_planes && status == KVOT_OK; p++) {
-        status = decode(restore, b, cache_stream(cache, p, job.chunk), &cache->tables.planes[p], job.chunk->rows, &rows,
-                        error);
-        if (status == KVOT_OK)
-            status = cache_scatter(cache, p, job.chunk, restore->out, rows, error);
-    }
+    if (of->plane == FORMAT_VERBATIM)
+        status = cache_scatter_verbatim(cache, of->stream, restore->out, rows, error);
+    else
+        status = cache_scatter(cache, of->plane, of->chunk, restore->out, rows, error);
+    run_progress_count(restore->progress, bytes);
     return status;
 }
 
-static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
-    (void)memory;
-    restore_context *restore = context;
-    const cache *cache = &restore->reader->cache;
-    return run_progress_add(restore->progress, run_job_bytes(cache, cache_locate(cache, number)), error);
+static kvot_status told(void *context, kvot_error *error) {
+    const restore_context *restore = context;
+    return run_progress_tell(restore->progress, error);
 }
 
 static void drop(void *memory) {
@@ -57,17 +47,26 @@ static void drop(void *memory) {
 static kvot_status restore_to(const reader *reader, output *out, const kvot_run *run, device *device,
                               kvot_error *error) {
     run_progress progress = run_progress_start(run, &reader->cache, 1);
-    restore_context context = {reader, out, &progress, device};
-    pool_jobs jobs = {.count = reader->cache.n_jobs,
-                      .threads = run_threads(run, device),
-                      .slot_bytes = sizeof(run_buffers),
-                      .context = &context,
-                      .work = work,
-                      .done = done,
-                      .drop = drop};
-    return pool_run(&jobs, error);
+    wanted wanted = {0};
+    kvot_status status = wanted_all(&wanted, &reader->cache, error);
+    if (status == KVOT_OK)
+        status = wanted_ranges(&wanted, &reader->cache, error);
+    if (status == KVOT_OK) {
+        restore_context context = {reader, &wanted, out, &progress, device};
+        fetch_jobs jobs = {.in = &reader->in,
+                           .ranges = wanted.ranges,
+                           .count = wanted.count,
+                           .threads = run_threads(run, device),
+                           .slot_bytes = sizeof(run_buffers),
+                           .context = &context,
+                           .work = work,
+                           .told = told,
+                           .drop = drop};
+        status = fetch_run(&jobs, NULL, error);
+    }
+    wanted_free(&wanted);
+    return status;
 }
-
 kvot_status kvot_restore(const char *input_path, const char *output_path, const kvot_run *run, kvot_sizes *sizes,
                          kvot_error *error) {
     run = run ? run : &run_plain;
@@ -94,15 +93,18 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
     return status;
 }
 
-kvot_status restore_open(input *in, const char *path, const kvot_run *run, kvot_error *error) {
+kvot_status restore_open(input *in, const char *path, const char *directory, const kvot_run *run, kvot_error *error) {
+    bool compressed = false;
     kvot_status status = input_open(in, path, run, error);
-    if (status != KVOT_OK || !reader_probe(in))
+    if (status == KVOT_OK && (status = reader_probe(in, &compressed, error)) != KVOT_OK)
+        input_close(in);
+    if (!compressed)
         return status;
     reader reader;
     output out;
     if ((status = reader_open(&reader, in, error)) != KVOT_OK)
         return status;
-    if ((status = output_open_unnamed(&out, reader.in.name, run, error)) == KVOT_OK) {
+    if ((status = output_open_unnamed(&out, directory, reader.in.name, run, error)) == KVOT_OK) {
         status = restore_to(&reader, &out, run, NULL, error);
         if (status == KVOT_OK)
             status = output_to_input(&out, in, reader.cache.tables.index->source_bytes, error);

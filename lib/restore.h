@@ -4,7 +4,8 @@
 
 #include "run.h"
 
-/* Opens an engine's file; a .kvot file is first restored to a file without a name. */
-kvot_status restore_open(input *in, const char *path, const kvot_run *run, kvot_error *error);
+/* Opens an engine's file; a .kvot file is first restored to a file without a name, in `directory` (NULL: as
+ * unnamed_file). */
+kvot_status restore_open(input *in, const char *path, const char *directory, const kvot_run *run, kvot_error *error);
 
 #endif

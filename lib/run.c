@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,22 +92,30 @@ run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigne
     return progress;
 }
 
-kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error) {
+void run_progress_count(run_progress *progress, uint64_t bytes) {
+    atomic_fetch_add_explicit(&progress->done, bytes, memory_order_relaxed);
+}
+
+kvot_status run_progress_tell(run_progress *progress, kvot_error *error) {
     enum { REPORTS = 200 };
-    progress->done += bytes;
+    uint64_t done = atomic_load_explicit(&progress->done, memory_order_relaxed);
     if (!progress->run->progress)
         return KVOT_OK;
-    if (progress->done < progress->total && progress->done - progress->told < progress->total / REPORTS)
+    if (done < progress->total && done - progress->told < progress->total / REPORTS)
         return KVOT_OK;
-    progress->told = progress->done;
-    if (progress->run->progress(progress->run->user, progress->done, progress->total))
+    progress->told = done;
+    if (progress->run->progress(progress->run->user, done, progress->total))
         return fail(error, KVOT_E_CANCELLED, "stopped");
     return KVOT_OK;
+}
+
+kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error) {
+    run_progress_count(progress, bytes);
+    return run_progress_tell(progress, error);
 }
 
 void run_buffers_free(run_buffers *buffers) {
     codec_context_free(&buffers->codec);
     free(buffers->rows);
     free(buffers->other);
-    free(buffers->stream);
 }

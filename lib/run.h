@@ -41,18 +41,27 @@ kvot_sizes run_sizes(const cache *cache, uint64_t stored_bytes);
 /* Counts progress and asks whether to go on. */
 typedef struct run_progress {
     const kvot_run *run;
-    uint64_t done, total, told;
+    _Atomic uint64_t done;
+    uint64_t total, told;
 } run_progress;
 
 /* All jobs once, and those that are not verbatim `passes` times. */
 run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes);
+
+/* Bytes that are done: any thread. */
+void run_progress_count(run_progress *progress, uint64_t bytes);
+
+/* Tells run->progress, on the caller's thread: KVOT_E_CANCELLED if it asks to stop. */
+kvot_status run_progress_tell(run_progress *progress, kvot_error *error);
+
+/* Both, on the caller's thread. */
 kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error);
 
 /* What a worker needs to decode: one lies at the start of every slot. Zeroed to begin with. */
 typedef struct run_buffers {
     codec_context codec;
-    uint8_t *rows, *other, *stream;
-    size_t rows_bytes, other_bytes, stream_bytes;
+    uint8_t *rows, *other;
+    size_t rows_bytes, other_bytes;
 } run_buffers;
 
 void run_buffers_free(run_buffers *buffers);

@@ -1,7 +1,7 @@
 /* Verifying: every checksum, everything decoded, and, against an original, every byte of it accounted for. */
-#include "file/reader.h"
 #include "measure.h"
 #include "run.h"
+#include "wanted.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@ typedef struct verify_slot {
 
 typedef struct verify_context {
     const reader *reader;
+    const wanted *wanted;
     const input *original; /* or NULL */
     run_progress *progress;
 } verify_context;
@@ -35,30 +36,22 @@ static kvot_status differs_in(const verify_context *verify, const cache_chunk *c
 
 static kvot_status verify_block(const verify_context *verify, run_buffers *b, uint32_t block, kvot_error *error) {
     const cache *cache = &verify->reader->cache;
-    uint32_t n = cache_verbatim_bytes(cache, block);
-    kvot_status status = make_room(&b->rows, &b->rows_bytes, n, error);
-    if (status == KVOT_OK)
-        status = reader_decode(verify->reader, &b->codec, block, &codec_verbatim, n, true, &b->stream, &b->stream_bytes,
-                               b->rows, error);
-    if (status != KVOT_OK || !verify->original)
-        return status;
-    status = make_room(&b->other, &b->other_bytes, n, error);
-    if (status == KVOT_OK)
-        status = cache_gather_verbatim(cache, block, verify->original, b->other, error);
-    if (status == KVOT_OK && memcmp(b->rows, b->other, n) != 0)
+    kvot_status status = cache_gather_verbatim(cache, block, verify->original, b->other, error);
+    if (status == KVOT_OK && memcmp(b->rows, b->other, cache_verbatim_bytes(cache, block)) != 0)
         status = differs(verify, "bytes outside tensors differ", error);
     return status;
 }
 
 /* Rows that the original holds more than once must be the same everywhere. `b->other` is what was read at first. */
-static kvot_status verify_repeats(const verify_context *verify, verify_slot *slot, cache_job job, uint32_t p,
+static kvot_status verify_repeats(const verify_context *verify, verify_slot *slot, const wanted_stream *of,
                                   kvot_error *error) {
     const cache *cache = &verify->reader->cache;
-    size_t row_bytes = cache->tables.planes[p].row_bytes;
-    kvot_status status = make_room(&slot->repeat, &slot->repeat_bytes, job.chunk->rows * row_bytes, error);
-    for (uint32_t i = 0; i < job.chunk->n_pieces && status == KVOT_OK; i++) {
-        cache_piece piece = cache->pieces[job.chunk->first_piece + i];
-        status = cache_read_cells(cache, p, piece.view, piece.cell, piece.rows, verify->original, slot->repeat, error);
+    size_t row_bytes = cache->tables.planes[of->plane].row_bytes;
+    kvot_status status = make_room(&slot->repeat, &slot->repeat_bytes, of->chunk->rows * row_bytes, error);
+    for (uint32_t i = 0; i < of->chunk->n_pieces && status == KVOT_OK; i++) {
+        cache_piece piece = cache->pieces[of->chunk->first_piece + i];
+        status = cache_read_cells(cache, of->plane, piece.view, piece.cell, piece.rows, verify->original, slot->repeat,
+                                  error);
         if (status == KVOT_OK &&
             memcmp(slot->repeat, slot->buffers.other + piece.row * row_bytes, piece.rows * row_bytes) != 0)
             status = differs(verify, "a row that is stored once is not the same everywhere", error);
@@ -73,49 +66,45 @@ static bool as_lossy_as_said(const format_stream *stream, const measure *lost) {
                                lost->squared_sum == stream->squared_sum && lost->max_error == stream->max_error);
 }
 
-static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot, cache_job job, uint32_t p,
+static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot, const wanted_stream *of, size_t bytes,
                                 kvot_error *error) {
     const cache *cache = &verify->reader->cache;
-    const format_plane *plane = &cache->tables.planes[p];
+    const format_plane *plane = &cache->tables.planes[of->plane];
     run_buffers *b = &slot->buffers;
-    size_t bytes = (size_t)job.chunk->rows * plane->row_bytes;
-    uint32_t stream = cache_stream(cache, p, job.chunk);
-    kvot_status status = make_room(&b->rows, &b->rows_bytes, bytes, error);
-    if (status == KVOT_OK)
-        status = reader_decode(verify->reader, &b->codec, stream, plane, job.chunk->rows, true, &b->stream,
-                               &b->stream_bytes, b->rows, error);
-    if (status != KVOT_OK || !verify->original)
-        return status;
-    status = make_room(&b->other, &b->other_bytes, bytes, error);
-    if (status == KVOT_OK)
-        status = cache_gather(cache, p, job.chunk, verify->original, b->other, error);
+    kvot_status status = cache_gather(cache, of->plane, of->chunk, verify->original, b->other, error);
     if (status == KVOT_OK && plane->codec == FORMAT_LOSSLESS && memcmp(b->rows, b->other, bytes) != 0)
-        status = differs_in(verify, job.chunk, plane, "is stored without loss and differs", error);
+        status = differs_in(verify, of->chunk, plane, "is stored without loss and differs", error);
     if (status == KVOT_OK && plane->codec != FORMAT_LOSSLESS) {
-        measure lost = measure_rows(plane->type, b->other, b->rows, job.chunk->rows, plane->row_bytes);
-        if (!as_lossy_as_said(&cache->tables.streams[stream], &lost))
-            status = differs_in(verify, job.chunk, plane, "loses more or less than its file says", error);
+        measure lost = measure_rows(plane->type, b->other, b->rows, of->chunk->rows, plane->row_bytes);
+        if (!as_lossy_as_said(&cache->tables.streams[of->stream], &lost))
+            status = differs_in(verify, of->chunk, plane, "loses more or less than its file says", error);
     }
-    return status == KVOT_OK ? verify_repeats(verify, slot, job, p, error) : status;
+    return status == KVOT_OK ? verify_repeats(verify, slot, of, error) : status;
 }
 
-static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
+static kvot_status work(void *context, size_t range, const uint8_t *stored, void *memory, kvot_error *error) {
     const verify_context *verify = context;
+    const cache *cache = &verify->reader->cache;
+    const wanted_stream *of = &verify->wanted->streams[range];
     verify_slot *slot = memory;
-    cache_job job = cache_locate(&verify->reader->cache, number);
-    if (job.verbatim)
-        return verify_block(verify, &slot->buffers, job.block, error);
-    kvot_status status = KVOT_OK;
-    for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++)
-        status = verify_chunk(verify, slot, job, job.unit->first_plane + i, error);
+    run_buffers *b = &slot->buffers;
+    size_t bytes = wanted_bytes(cache, of);
+    kvot_status status = make_room(&b->rows, &b->rows_bytes, bytes, error);
+    if (status == KVOT_OK)
+        status = reader_decode(verify->reader, &b->codec, of->stream, wanted_plane(cache, of), wanted_rows(cache, of),
+                               true, stored, b->rows, error);
+    if (status == KVOT_OK && verify->original)
+        status = make_room(&b->other, &b->other_bytes, bytes, error);
+    if (status == KVOT_OK && verify->original)
+        status = of->plane == FORMAT_VERBATIM ? verify_block(verify, b, of->stream, error)
+                                              : verify_chunk(verify, slot, of, bytes, error);
+    run_progress_count(verify->progress, bytes);
     return status;
 }
 
-static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
-    verify_context *verify = context;
-    (void)memory;
-    cache_job job = cache_locate(&verify->reader->cache, number);
-    return run_progress_add(verify->progress, run_job_bytes(&verify->reader->cache, job), error);
+static kvot_status told(void *context, kvot_error *error) {
+    const verify_context *verify = context;
+    return run_progress_tell(verify->progress, error);
 }
 
 static void drop(void *memory) {
@@ -129,15 +118,25 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
     if (verify->original && verify->original->bytes != cache->tables.index->source_bytes)
         return differs(verify, "it has another length", error);
     run_progress progress = run_progress_start(run, cache, 1);
+    wanted wanted = {0};
     verify->progress = &progress;
-    pool_jobs jobs = {.count = cache->n_jobs,
-                      .threads = run->threads,
-                      .slot_bytes = sizeof(verify_slot),
-                      .context = verify,
-                      .work = work,
-                      .done = done,
-                      .drop = drop};
-    return pool_run(&jobs, error);
+    verify->wanted = &wanted;
+    kvot_status status = wanted_all(&wanted, cache, error);
+    if (status == KVOT_OK)
+        status = wanted_ranges(&wanted, cache, error);
+    fetch_jobs jobs = {.in = &verify->reader->in,
+                       .ranges = wanted.ranges,
+                       .count = wanted.count,
+                       .threads = run->threads,
+                       .slot_bytes = sizeof(verify_slot),
+                       .context = verify,
+                       .work = work,
+                       .told = told,
+                       .drop = drop};
+    if (status == KVOT_OK)
+        status = fetch_run(&jobs, NULL, error);
+    wanted_free(&wanted);
+    return status;
 }
 
 kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run,

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 missing=
-for package in cmake gcc libc6-dev make pkg-config libzstd-dev libxxhash-dev libjansson-dev \
+for package in cmake gcc libc6-dev make pkg-config libzstd-dev libxxhash-dev libjansson-dev liburing-dev \
     libcunit1-dev python3-venv zstd ${KVOT_PACKAGES:-}; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=
     [ "$status" = installed ] || missing="$missing $package"

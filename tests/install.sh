@@ -28,7 +28,7 @@ export PKG_CONFIG_PATH
 cc "$root/program.c" -o "$root/shared" $(pkg-config --cflags --libs kvot)
 LD_LIBRARY_PATH=$library "$root/shared"
 cc "$root/program.c" -o "$root/static" -I"$root/usr/include" "$library/libkvot.a" \
-    $(pkg-config --static --libs libzstd libxxhash) -lm -pthread
+    $(pkg-config --static --libs libzstd libxxhash liburing) -lm -pthread
 "$root/static"
 
 mkdir "$root/project"

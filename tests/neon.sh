@@ -21,7 +21,7 @@ if [ ! -e "$root/ready" ]; then
     apt="apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State::status=/dev/null
       -o Dir::State::lists=$root/apt/lists -o Dir::Cache=$root/apt/cache -o APT::Sandbox::User="
     (cd "$root" && $apt update && $apt download libzstd1 libzstd-dev libxxhash0 libxxhash-dev libjansson4 libjansson-dev \
-        libcunit1 libcunit1-dev) || { echo "skipped: no packages for AArch64"; exit 77; }
+        libcunit1 libcunit1-dev liburing2 liburing-dev) || { echo "skipped: no packages for AArch64"; exit 77; }
     for package in "$root"/*.deb; do
         dpkg-deb -x "$package" "$root"
     done

@@ -10,12 +10,13 @@ _kvot() {
     --threads | -T) return ;;
     esac
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "compress restore inspect verify diff --help --version" -- "$current"))
+        COMPREPLY=($(compgen -W "compress restore inspect verify diff bench --help --version" -- "$current"))
     elif [[ $current == -* ]]; then
         case ${COMP_WORDS[1]} in
         compress) options+=" --output --force --append --codec --bits --group --outliers --model --device" ;;
         restore) options+=" --output --force --device" ;;
         verify) options+=" --against" ;;
+        bench) options+=" --original --prefill --device" ;;
         inspect) options="--json --quiet --help" ;;
         esac
         COMPREPLY=($(compgen -W "$options" -- "$current"))

@@ -1,5 +1,5 @@
 # fish completion for kvot
-set -l commands compress restore inspect verify diff
+set -l commands compress restore inspect verify diff bench
 complete -c kvot -n "not __fish_seen_subcommand_from $commands" -f -a "$commands"
 complete -c kvot -n "__fish_seen_subcommand_from compress restore" -s o -l output -r -d "where to write"
 complete -c kvot -n "__fish_seen_subcommand_from compress restore" -s f -l force -d "replace a file that exists"
@@ -10,8 +10,10 @@ complete -c kvot -n "__fish_seen_subcommand_from compress" -l group -x -a "32 64
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l outliers -x -a "auto 0 3" -d "exact rows"
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l model -r -d "model that made the cache"
 complete -c kvot -n "__fish_seen_subcommand_from compress restore" -l device -x -a "auto cpu cuda:0" -d "what quantizes and decodes"
+complete -c kvot -n "__fish_seen_subcommand_from bench" -l original -r -d "the engine's file"
+complete -c kvot -n "__fish_seen_subcommand_from bench" -l prefill -x -d "tokens a second"
 complete -c kvot -n "__fish_seen_subcommand_from verify" -l against -r -d original
-complete -c kvot -n "__fish_seen_subcommand_from compress restore verify diff" -s T -l threads -x -d threads
+complete -c kvot -n "__fish_seen_subcommand_from compress restore verify diff bench" -s T -l threads -x -d threads
 complete -c kvot -n "__fish_seen_subcommand_from $commands" -l json -d "print the result as JSON"
 complete -c kvot -n "__fish_seen_subcommand_from $commands" -s q -l quiet -d "print errors only"
 complete -c kvot -s h -l help -d "print help"

@@ -53,18 +53,6 @@ kvot_status codec_rows_room(codec_context *context, uint32_t i, uint8_t **own, s
     return status;
 }
 
-kvot_status codec_stream_room(codec_context *context, uint8_t **own, size_t *own_bytes, size_t bytes, uint8_t **stream,
-                              kvot_error *error) {
-    kvot_status status = KVOT_E_MEMORY;
-    if (context->lane)
-        status = lane_block(context->lane, bytes, (void **)stream, error);
-    if (status == KVOT_E_MEMORY) {
-        status = make_room(own, own_bytes, bytes, error);
-        *stream = *own;
-    }
-    return status;
-}
-
 kvot_status codec_read_rows(codec_context *context, const format_plane *plane, const lane_rows *from, uint32_t n,
                             void *rows, kvot_error *error) {
     return lane_read_rows(context->lane, &(lane_plane){codec_chunk(plane, n), *from}, n, rows, error);

@@ -27,12 +27,10 @@ kvot_status codec_need_lane(codec_context *context, device *device, void *const 
 /* Makes `*buffer` hold `needed` bytes; what it held may be lost. */
 kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error *error);
 
-/* Room for `bytes` bytes of rows of plane `i` of a unit, or of a stream: pinned memory of the lane, if there is one
- * that has some left, else `*own`, which is the caller's and grows as needed. */
+/* Room for `bytes` bytes of rows of plane `i` of a unit: pinned memory of the lane, if there is one that has some left,
+ * else `*own`, which is the caller's and grows as needed. */
 kvot_status codec_rows_room(codec_context *context, uint32_t i, uint8_t **own, size_t *own_bytes, size_t bytes,
                             uint8_t **rows, kvot_error *error);
-kvot_status codec_stream_room(codec_context *context, uint8_t **own, size_t *own_bytes, size_t bytes, uint8_t **stream,
-                              kvot_error *error);
 
 typedef struct codec {
     format_stream_type stream_type;

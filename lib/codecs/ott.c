@@ -124,9 +124,16 @@ static kvot_status decode_on_lane(codec_context *context, const format_plane *pl
     for (uint32_t h = 0, i = 0; h < plane->heads; h++)
         for (uint32_t end = i + counts[h]; i < end; i++)
             list[i] = (cuda_row){*row++, h};
+    /* Only from pinned memory can it be copied to the device while other work goes on. */
+    void *block;
+    status = lane_block(context->lane, ott->bytes, &block, error);
+    if (status == KVOT_OK)
+        memcpy(block, stream, ott->bytes);
+    else if (status != KVOT_E_MEMORY)
+        return status;
     lane_chunks chunks = {.rows = n, .first = n};
     lane_plane at = {.chunk = codec_chunk(plane, n), .rows = *rows};
-    lane_codes codes = {.block = stream,
+    lane_codes codes = {.block = status == KVOT_OK ? block : stream,
                         .bytes = ott->bytes,
                         .scales = ott->scales,
                         .minima = ott->minima,

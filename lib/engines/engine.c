@@ -7,12 +7,7 @@ extern const engine engine_llama;
 static const engine *const engines[] = {&engine_llama, NULL};
 
 /* Says what a file is that we do not read, where that is plain to see. */
-static kvot_status refuse(const input *in, kvot_error *error) {
-    uint8_t start[8] = {0};
-    size_t n = in->bytes < sizeof start ? (size_t)in->bytes : sizeof start;
-    kvot_status status = input_read(in, 0, start, n, error);
-    if (status != KVOT_OK)
-        return status;
+static kvot_status refuse(const input *in, const uint8_t *start, size_t n, kvot_error *error) {
     const char *what = NULL;
     if (n == 0)
         what = "the file is empty";
@@ -31,8 +26,13 @@ static kvot_status refuse(const input *in, kvot_error *error) {
 kvot_status engine_read(const input *in, plan *plan, kvot_error *error) {
     memset(plan, 0, sizeof *plan);
     const engine *found = NULL;
+    uint8_t start[ENGINE_PROBE_BYTES] = {0};
+    size_t n = in->bytes < sizeof start ? (size_t)in->bytes : sizeof start;
+    kvot_status status = input_read(in, 0, start, n, error);
+    if (status != KVOT_OK)
+        return status;
     for (const engine *const *engine = engines; *engine; engine++) {
-        if (!(*engine)->probe(in))
+        if (!(*engine)->probe(start, n))
             continue;
         if (found)
             return fail(error, KVOT_E_UNKNOWN, "%s: could be a file of %s or of %s", in->name, found->name,
@@ -40,8 +40,8 @@ kvot_status engine_read(const input *in, plan *plan, kvot_error *error) {
         found = *engine;
     }
     if (!found)
-        return refuse(in, error);
-    kvot_status status = found->read(in, plan, error);
+        return refuse(in, start, n, error);
+    status = found->read(in, plan, error);
     if (status == KVOT_OK && plan->bytes != in->bytes)
         return fail(error, KVOT_E_DAMAGED, "%s: its parts do not add up to its length", in->name);
     strncpy(plan->about.engine, found->name, sizeof plan->about.engine - 1);

@@ -8,10 +8,13 @@
 #include "../io/io.h"
 #include "../plan.h"
 
+enum { ENGINE_PROBE_BYTES = 8 };
+
 typedef struct engine {
     const char *name;
-    /* True if the first bytes are this engine's. Never guesses. */
-    bool (*probe)(const input *in);
+    /* True if a file that starts so is this engine's. `n` bytes, fewer than ENGINE_PROBE_BYTES if the file is shorter.
+     * Never guesses. */
+    bool (*probe)(const uint8_t *start, size_t n);
     /* Fills `plan`, which is empty. KVOT_E_DAMAGED: the engine's file, but cut or changed. */
     kvot_status (*read)(const input *in, plan *plan, kvot_error *error);
 } engine;

@@ -188,11 +188,7 @@ kvot_status gguf_read(const input *in, gguf *model, kvot_error *error) {
              !take_metadata(cursor, n_values, model) || !skip_tensors(cursor, n_tensors))
         status = fail(error, KVOT_E_DAMAGED, "%s: damaged or cut: its metadata ends at byte %llu", in->name,
                       (unsigned long long)cursor->at);
-    if (cursor->status != KVOT_OK) {
-        status = cursor->status;
-        if (error)
-            *error = cursor->error;
-    }
+    status = cursor_failure(cursor, status, error);
     uint64_t end = cursor->at;
     free(cursor);
     if (status != KVOT_OK)

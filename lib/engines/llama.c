@@ -37,10 +37,10 @@ typedef struct session {
     uint32_t n_made;
 } session;
 
-static bool probe(const input *in) {
-    uint32_t magic;
-    return in->bytes >= sizeof magic && input_read(in, 0, &magic, sizeof magic, NULL) == KVOT_OK &&
-           (magic == SESSION_MAGIC || magic == SEQUENCE_MAGIC);
+static bool probe(const uint8_t *start, size_t n) {
+    uint32_t magic = 0;
+    memcpy(&magic, start, n < sizeof magic ? n : sizeof magic);
+    return magic == SESSION_MAGIC || magic == SEQUENCE_MAGIC;
 }
 
 static kvot_status damaged(const input *in, uint64_t at, const char *what, kvot_error *error) {
@@ -132,7 +132,7 @@ static kvot_status read_cells(session *session, const llama_block *block, plan_c
     kvot_status status = KVOT_OK;
     for (uint32_t i = 0; i < block->n_cells && status == KVOT_OK; i++)
         if (!llama_read_cell(cursor, block->ext_bytes, &cells[i].position, &cells[i].sequence))
-            status = damaged(session->in, cursor->at, "a cell", session->error);
+            status = cursor_failure(cursor, damaged(session->in, cursor->at, "a cell", session->error), session->error);
     free(cursor);
     return status;
 }
@@ -332,11 +332,8 @@ static kvot_status read_plan(const input *in, plan *plan, kvot_error *error) {
         session->error = error;
         cursor_start(cursor, in, 0, in->bytes);
         status = read_file(session, cursor);
-        if (status == KVOT_E_DAMAGED && cursor->status != KVOT_OK) { /* it was not the file, but reading it */
-            status = cursor->status;
-            if (error)
-                *error = cursor->error;
-        }
+        if (status == KVOT_E_DAMAGED)
+            status = cursor_failure(cursor, status, error);
     }
     free(cursor);
     free(session);

@@ -356,12 +356,8 @@ kvot_status llama_parse_memory(const input *in, uint64_t at, uint64_t end, bool 
     bool found = parse_sections(parser, 0);
     *stopped = parser->cursor.at;
     *furthest = parser->cursor.furthest;
-    kvot_status status = KVOT_OK;
-    if (parser->cursor.status != KVOT_OK) {
-        status = parser->cursor.status;
-        if (error)
-            *error = parser->cursor.error;
-    } else if (!found) {
+    kvot_status status = cursor_failure(&parser->cursor, KVOT_OK, error);
+    if (status == KVOT_OK && !found) {
         blocks->n_blocks = n_blocks;
         blocks->n_tensors = n_tensors;
         status = parser->status != KVOT_OK

@@ -7,10 +7,14 @@ static kvot_status damaged(const input *in, const char *wrong, kvot_error *error
     return fail(error, KVOT_E_DAMAGED, "%s: damaged: %s", in->name, wrong);
 }
 
-bool reader_probe(const input *in) {
+kvot_status reader_probe(const input *in, bool *compressed, kvot_error *error) {
     uint8_t magic[8];
-    return in->bytes >= sizeof magic && input_read(in, 0, magic, sizeof magic, NULL) == KVOT_OK &&
-           memcmp(magic, FORMAT_MAGIC, sizeof magic) == 0;
+    *compressed = false;
+    if (in->bytes < sizeof magic)
+        return KVOT_OK;
+    kvot_status status = input_read(in, 0, magic, sizeof magic, error);
+    *compressed = status == KVOT_OK && memcmp(magic, FORMAT_MAGIC, sizeof magic) == 0;
+    return status;
 }
 
 static kvot_status read_index(reader *reader, const format_footer *footer, kvot_error *error) {
@@ -121,12 +125,16 @@ kvot_status reader_open(reader *reader, input *in, kvot_error *error) {
 
 kvot_status reader_open_path(reader *reader, const char *path, const kvot_run *run, kvot_error *error) {
     input in;
+    bool compressed;
     kvot_status status = input_open(&in, path, run, error);
     if (status != KVOT_OK)
         return status;
-    if (reader_probe(&in))
+    status = reader_probe(&in, &compressed, error);
+    if (compressed)
         return reader_open(reader, &in, error);
-    status = fail(error, KVOT_E_UNKNOWN, "%s: %s", in.name, in.bytes == 0 ? "the file is empty" : "not a .kvot file");
+    if (status == KVOT_OK)
+        status =
+            fail(error, KVOT_E_UNKNOWN, "%s: %s", in.name, in.bytes == 0 ? "the file is empty" : "not a .kvot file");
     input_close(&in);
     return status;
 }
@@ -136,16 +144,18 @@ void reader_close(reader *reader) {
     input_close(&reader->in);
 }
 
-/* Reads a stream and checks it. */
-static kvot_status read_stream(const reader *reader, codec_context *context, const format_stream *about,
-                               uint8_t **buffer, size_t *buffer_bytes, uint8_t **stored, kvot_error *error) {
-    kvot_status status = codec_stream_room(context, buffer, buffer_bytes, about->stored_bytes, stored, error);
-    if (status == KVOT_OK)
-        status = input_read(&reader->in, about->offset, *stored, about->stored_bytes, error);
-    if (status == KVOT_OK && format_checksum(*stored, about->stored_bytes) != about->checksum)
-        status = fail(error, KVOT_E_DAMAGED, "%s: damaged: the checksum of the stream at byte %llu is wrong",
-                      reader->in.name, (unsigned long long)about->offset);
-    return status;
+kvot_status reader_read(const reader *reader, uint32_t stream, uint8_t **buffer, size_t *buffer_bytes,
+                        kvot_error *error) {
+    const format_stream *about = &reader->cache.tables.streams[stream];
+    kvot_status status = make_room(buffer, buffer_bytes, about->stored_bytes, error);
+    return status == KVOT_OK ? input_read(&reader->in, about->offset, *buffer, about->stored_bytes, error) : status;
+}
+
+static kvot_status check(const reader *reader, const format_stream *about, const uint8_t *stored, kvot_error *error) {
+    if (format_checksum(stored, about->stored_bytes) == about->checksum)
+        return KVOT_OK;
+    return fail(error, KVOT_E_DAMAGED, "%s: damaged: the checksum of the stream at byte %llu is wrong", reader->in.name,
+                (unsigned long long)about->offset);
 }
 
 /* Adds to what a codec says where it was. */
@@ -157,12 +167,10 @@ static kvot_status say_where(const reader *reader, const format_stream *about, k
 }
 
 kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t stream, const format_plane *plane,
-                          uint32_t n, bool check_decoded, uint8_t **buffer, size_t *buffer_bytes, void *rows,
-                          kvot_error *error) {
+                          uint32_t n, bool check_decoded, const uint8_t *stored, void *rows, kvot_error *error) {
     const format_stream *about = &reader->cache.tables.streams[stream];
-    uint8_t *stored;
     kvot_error detail = {0};
-    kvot_status status = read_stream(reader, context, about, buffer, buffer_bytes, &stored, error);
+    kvot_status status = check(reader, about, stored, error);
     if (status != KVOT_OK)
         return status;
     status = codec_of(plane->codec)->decode(context, plane, stored, about->stored_bytes, n, rows, &detail);
@@ -173,12 +181,11 @@ kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t
 }
 
 kvot_status reader_decode_on_lane(const reader *reader, codec_context *context, uint32_t stream,
-                                  const format_plane *plane, uint32_t n, uint8_t **buffer, size_t *buffer_bytes,
-                                  const lane_rows *rows, kvot_error *error) {
+                                  const format_plane *plane, uint32_t n, const uint8_t *stored, const lane_rows *rows,
+                                  kvot_error *error) {
     const format_stream *about = &reader->cache.tables.streams[stream];
-    uint8_t *stored;
     kvot_error detail = {0};
-    kvot_status status = read_stream(reader, context, about, buffer, buffer_bytes, &stored, error);
+    kvot_status status = check(reader, about, stored, error);
     if (status != KVOT_OK)
         return status;
     status = codec_ott_decode_on_lane(context, plane, stored, about->stored_bytes, n, rows, &detail);

@@ -12,8 +12,8 @@ typedef struct reader {
     cache cache;
 } reader;
 
-/* True if the input begins as a .kvot file does. */
-bool reader_probe(const input *in);
+/* Says whether the input begins as a .kvot file does: `*compressed` is false on failure. */
+kvot_status reader_probe(const input *in, bool *compressed, kvot_error *error);
 
 /* Finds the footer, that of the last state of the file that is complete (SPEC.md, Appending). Takes `in` over, also on
  * failure; reader_close is then not needed. */
@@ -23,16 +23,19 @@ kvot_status reader_open(reader *reader, input *in, kvot_error *error);
 kvot_status reader_open_path(reader *reader, const char *path, const kvot_run *run, kvot_error *error);
 void reader_close(reader *reader);
 
-/* Reads stream number `stream`, of `n` rows of `plane`, checks it and decodes it to `rows`. `*buffer` grows as needed.
- * `check_decoded`: also compares the decoded rows with their checksum. Any thread, each with its own buffer. */
+/* Reads stream number `stream` as it is stored. `*buffer` grows as needed. Any thread, each with its own buffer. */
+kvot_status reader_read(const reader *reader, uint32_t stream, uint8_t **buffer, size_t *buffer_bytes,
+                        kvot_error *error);
+
+/* Checks stream number `stream`, of `n` rows of `plane`, which is at `stored`, aligned to 16, and decodes it to `rows`.
+ * `check_decoded`: also compares the decoded rows with their checksum. Any thread, each with its own context. */
 kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t stream, const format_plane *plane,
-                          uint32_t n, bool check_decoded, uint8_t **buffer, size_t *buffer_bytes, void *rows,
-                          kvot_error *error);
+                          uint32_t n, bool check_decoded, const uint8_t *stored, void *rows, kvot_error *error);
 
 /* The same for a stream of codec ott, decoded on the context's lane to where `rows` says. KVOT_E_MEMORY if the device
  * has no memory left. */
 kvot_status reader_decode_on_lane(const reader *reader, codec_context *context, uint32_t stream,
-                                  const format_plane *plane, uint32_t n, uint8_t **buffer, size_t *buffer_bytes,
-                                  const lane_rows *rows, kvot_error *error);
+                                  const format_plane *plane, uint32_t n, const uint8_t *stored, const lane_rows *rows,
+                                  kvot_error *error);
 
 #endif

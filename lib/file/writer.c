@@ -1,31 +1,8 @@
 #include "writer.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-enum { BUFFER_BYTES = 1 << 18 };
-
-static kvot_status flush(writer *writer, kvot_error *error) {
-    kvot_status status = output_append(writer->out, writer->buffer, writer->buffered, error);
-    writer->buffered = 0;
-    return status;
-}
-
 static kvot_status append(writer *writer, const void *bytes, size_t n, kvot_error *error) {
     writer->offset += n;
-    while (n > 0) {
-        size_t part = BUFFER_BYTES - writer->buffered < n ? BUFFER_BYTES - writer->buffered : n;
-        memcpy(writer->buffer + writer->buffered, bytes, part);
-        writer->buffered += part;
-        bytes = (const uint8_t *)bytes + part;
-        n -= part;
-        if (writer->buffered == BUFFER_BYTES) {
-            kvot_status status = flush(writer, error);
-            if (status != KVOT_OK)
-                return status;
-        }
-    }
-    return KVOT_OK;
+    return sink_append(writer->sink, bytes, n, error);
 }
 
 static kvot_status pad(writer *writer, uint64_t alignment, kvot_error *error) {
@@ -34,9 +11,10 @@ static kvot_status pad(writer *writer, uint64_t alignment, kvot_error *error) {
 }
 
 kvot_status writer_open(writer *writer, output *out, kvot_error *error) {
-    *writer = (struct writer){.out = out, .buffer = malloc(BUFFER_BYTES)};
-    if (!writer->buffer)
-        return fail_memory(error);
+    *writer = (struct writer){.out = out};
+    kvot_status status = sink_open(out, 0, &writer->sink, error);
+    if (status != KVOT_OK)
+        return status;
     format_header header;
     format_seal_header(&header, "kvot " KVOT_VERSION);
     return append(writer, &header, sizeof header, error);
@@ -48,9 +26,8 @@ uint64_t writer_append_offset(uint64_t bytes) {
 
 kvot_status writer_open_behind(writer *writer, output *out, uint64_t bytes, kvot_error *error) {
     uint64_t offset = writer_append_offset(bytes);
-    *writer = (struct writer){
-        .out = out, .offset = offset, .extent = offset, .appending = true, .buffer = malloc(BUFFER_BYTES)};
-    return writer->buffer ? KVOT_OK : fail_memory(error);
+    *writer = (struct writer){.out = out, .offset = offset, .extent = offset, .appending = true};
+    return sink_open(out, offset, &writer->sink, error);
 }
 
 kvot_status writer_stream(writer *writer, const void *stream, size_t bytes, uint64_t *offset, kvot_error *error) {
@@ -68,14 +45,19 @@ kvot_status writer_finish(writer *writer, const void *index, uint64_t bytes, kvo
     format_seal_footer(&footer, index, writer->offset, bytes);
     if (status == KVOT_OK)
         status = append(writer, index, bytes, error);
-    if (status == KVOT_OK && writer->appending && (status = flush(writer, error)) == KVOT_OK)
-        status = output_sync(writer->out, error);
-    if (status == KVOT_OK)
+    if (status == KVOT_OK && !writer->appending)
         status = append(writer, &footer, sizeof footer, error);
-    return status == KVOT_OK ? flush(writer, error) : status;
+    if (status == KVOT_OK)
+        status = sink_finish(writer->sink, error);
+    if (status != KVOT_OK || !writer->appending)
+        return status;
+    uint64_t footer_at = writer->offset;
+    writer->offset += sizeof footer;
+    status = output_sync(writer->out, error);
+    return status == KVOT_OK ? output_put(writer->out, footer_at, &footer, sizeof footer, error) : status;
 }
 
 void writer_close(writer *writer) {
-    free(writer->buffer);
-    writer->buffer = NULL;
+    sink_close(writer->sink);
+    writer->sink = NULL;
 }

@@ -3,15 +3,14 @@
 #define KVOT_WRITER_H
 
 #include "../../format/format.h"
-#include "../io/io.h"
+#include "../io/sink.h"
 
 typedef struct writer {
     output *out;
-    uint64_t offset; /* bytes written, those in the buffer included */
+    sink *sink;
+    uint64_t offset; /* bytes written, or on their way */
     uint64_t extent; /* where the current extent began */
     bool appending;  /* to a file that is complete */
-    uint8_t *buffer;
-    size_t buffered;
 } writer;
 
 /* `out` must have been opened for appending, and stays the caller's. */

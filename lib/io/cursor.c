@@ -43,6 +43,14 @@ bool cursor_take(cursor *cursor, void *to, size_t n) {
     return moved(cursor, n);
 }
 
+kvot_status cursor_failure(const cursor *cursor, kvot_status status, kvot_error *error) {
+    if (cursor->status == KVOT_OK)
+        return status;
+    if (error)
+        *error = cursor->error;
+    return cursor->status;
+}
+
 bool cursor_u32(cursor *cursor, uint32_t *value) {
     return cursor_take(cursor, value, sizeof *value);
 }

@@ -27,4 +27,8 @@ bool cursor_skip(cursor *cursor, uint64_t n);
 /* Skips `n` items of `bytes` each; false where they do not fit, however large the numbers are. */
 bool cursor_skip_items(cursor *cursor, uint64_t n, uint64_t bytes);
 
+/* Where taking failed: if it was reading that failed, and not what was read that is wrong, that status, and `*error`.
+ * Else `status`. */
+kvot_status cursor_failure(const cursor *cursor, kvot_status status, kvot_error *error);
+
 #endif

@@ -23,7 +23,7 @@ static bool has_its_name(const in_place *file) {
 }
 
 kvot_status in_place_open(in_place *file, const char *path, const kvot_run *run, kvot_error *error) {
-    *file = (in_place){.out = {.fd = -1, .stream = -1, .run = run}};
+    *file = (in_place){.out = {OUTPUT_NONE, .run = run}};
     if (strcmp(path, "-") == 0)
         return fail(error, KVOT_E_ARGUMENT, "standard output cannot be appended to");
     file->out.name = strdup(path);
@@ -73,5 +73,5 @@ void in_place_close(in_place *file) {
         file->started = false; /* what is left is an interrupted append, which readers pass over */
     output_close(&file->out);
     free(file->path);
-    *file = (in_place){.out = {.fd = -1, .stream = -1}};
+    *file = (in_place){.out = {OUTPUT_NONE}};
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@ enum { COPY_BYTES = 1 << 18 };
 /* Copies all that `from` gives to a file without a name. */
 static kvot_status spool(input *in, int from, const kvot_run *run, kvot_error *error) {
     char *buffer = malloc(COPY_BYTES);
-    int fd = unnamed_file();
+    int fd = unnamed_file(NULL);
     kvot_status status = KVOT_OK;
     if (!buffer)
         status = fail_memory(error);
@@ -24,12 +25,16 @@ static kvot_status spool(input *in, int from, const kvot_run *run, kvot_error *e
         ssize_t n = read(from, buffer, COPY_BYTES);
         if (n == 0)
             break;
-        if (n < 0 && errno != EINTR)
-            status = fail_errno(error, in->name, "read");
-        else if (n > 0 && !write_all(fd, buffer, (size_t)n, run))
-            status = fail_errno(error, in->name, "make a temporary copy ($TMPDIR says where)");
-        else if (n > 0)
-            in->bytes += (uint64_t)n;
+        if (n < 0 && errno == EAGAIN)
+            wait_for(from, POLLIN);
+        else if (n < 0 && errno != EINTR)
+            status = fail_errno_at(error, in->name, "read", in->bytes);
+        else if (n > 0) {
+            size_t put = write_all(fd, buffer, (size_t)n, run);
+            in->bytes += put;
+            if (put < (size_t)n)
+                status = fail_errno_at(error, in->name, "write a temporary copy ($TMPDIR says where)", in->bytes);
+        }
         if (status == KVOT_OK && asked_to_stop(run, in->bytes))
             status = fail(error, KVOT_E_CANCELLED, "stopped");
     }
@@ -43,7 +48,7 @@ kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_er
     *in = (input){.fd = -1, .name = strdup(standard ? "standard input" : path)};
     if (!in->name)
         return fail_memory(error);
-    int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    int fd = standard ? STDIN_FILENO : open_file(path, O_RDONLY | O_CLOEXEC, run);
     struct stat about;
     kvot_status status = KVOT_OK;
     if (fd < 0 || fstat(fd, &about) < 0)
@@ -86,8 +91,7 @@ kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvo
         if (part < 0 && errno == EINTR)
             continue;
         if (part < 0)
-            return fail(error, KVOT_E_IO, "%s: cannot read at byte %llu: %s", in->name,
-                        (unsigned long long)(offset + got), strerror(errno));
+            return fail_errno_at(error, in->name, "read", offset + got);
         if (part == 0)
             return fail(error, KVOT_E_IO, "%s: became shorter while it was read", in->name);
         got += (size_t)part;

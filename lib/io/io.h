@@ -23,23 +23,30 @@ kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvo
 /* True if the file became shorter than it was; `in` then knows. */
 bool input_shrank(input *in);
 
-/* An output goes to a temporary file beside `path`, which takes the name in output_commit. "-" and what is no regular
- * file (a device, a pipe) is written to directly, or, when `seekable` is asked for, at output_commit. A file that is
- * replaced keeps its permissions; a new one gets `mode` (those of the input: a private cache stays private), or what
- * umask leaves where that is 0. */
+/* An output goes to a temporary file beside `path` (temporary.h), which takes the name in output_commit. "-" and what
+ * is no regular file (a device, a pipe) is written to directly, or, when `seekable` is asked for, at output_commit. A
+ * file that is replaced keeps its permissions; a new one gets `mode` (those of the input: a private cache stays
+ * private), or what umask leaves where that is 0. */
 typedef struct output {
     int fd;
+    int directory; /* of `path`; -1 if it has none, or must not be listed */
     char *name, *path, *temporary;
     const kvot_run *run;
+    uint64_t appended; /* bytes */
     bool spooled;
     int stream; /* where a spooled output goes, else -1 */
 } output;
 
+#define OUTPUT_NONE .fd = -1, .directory = -1, .stream = -1
+
 kvot_status output_open(output *out, const char *path, unsigned mode, const kvot_run *run, bool seekable,
                         kvot_error *error);
 
-/* An output that never gets a name, for output_to_input. `name` is for messages. */
-kvot_status output_open_unnamed(output *out, const char *name, const kvot_run *run, kvot_error *error);
+/* An output in `directory` (NULL: see unnamed_file) that never gets a name, for output_to_input. `name` is for
+ * messages.
+ */
+kvot_status output_open_unnamed(output *out, const char *directory, const char *name, const kvot_run *run,
+                                kvot_error *error);
 
 /* Reads what was written: `bytes` bytes of an unnamed output, whose file `in` takes over. */
 kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *error);
@@ -50,21 +57,34 @@ kvot_status output_append(output *out, const void *from, size_t n, kvot_error *e
 /* Writes at `offset`. Seekable outputs only. Any thread. */
 kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error);
 
+/* True if bytes can be written anywhere in it: it is no pipe or device. */
+bool output_is_file(const output *out);
+
 /* Makes what was written durable. */
 kvot_status output_sync(output *out, kvot_error *error);
 
-/* Makes the output durable and gives it its name. */
+/* Makes the output durable and gives it its name. When that fails, what had the name before still has it, but for one
+ * case, which the error names: the new output is complete, but its name may not outlast a crash. */
 kvot_status output_commit(output *out, kvot_error *error);
 
 /* Frees `out`; what was not committed is gone. */
 void output_close(output *out);
 
-/* A file without a name in $TMPDIR or /tmp. Returns its descriptor, -1 on failure. */
-int unnamed_file(void);
+/* A file without a name in `directory`; NULL: in $TMPDIR or /tmp. Returns its descriptor, -1 on failure. */
+int unnamed_file(const char *directory);
 
-/* Writes all of `n` bytes, requeueing short writes. False on failure, errno set: ECANCELED if a signal came and
- * run->progress then asked to stop. */
-bool write_all(int fd, const void *from, size_t n, const kvot_run *run);
+/* Seconds since some moment that does not change. */
+double clock_now(void);
+
+/* Opens what is there. Returns its descriptor; -1 on failure, errno set: ECANCELED as below. */
+int open_file(const char *path, int flags, const kvot_run *run);
+
+/* Waits until a descriptor that does not wait itself may be read or written (POLLIN, POLLOUT), or a second is over. */
+void wait_for(int fd, short events);
+
+/* Writes all of `n` bytes, requeueing short writes; waits where a pipe does not wait itself. Returns how many were
+ * written: fewer on failure, errno set: ECANCELED if a signal came and run->progress then asked to stop. */
+size_t write_all(int fd, const void *from, size_t n, const kvot_run *run);
 
 /* Asks run->progress, if there is one, whether to stop. */
 bool asked_to_stop(const kvot_run *run, uint64_t bytes);

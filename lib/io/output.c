@@ -1,4 +1,5 @@
 #include "io.h"
+#include "temporary.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -6,52 +7,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { COPY_BYTES = 1 << 18 };
 
-/* Six letters that no other process is likely to choose. */
-static void random_letters(char *to) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
-    uint8_t bytes[6] = {0};
-    getrandom(bytes, sizeof bytes, 0);
-    for (size_t i = 0; i < sizeof bytes; i++)
-        to[i] = letters[bytes[i] % 32];
-}
-
-/* A temporary file in the directory of out->path: ".NAME.kvot-XXXXXX". */
+/* Opens the directory of out->path and a temporary file in it. */
 static kvot_status open_temporary(output *out, unsigned mode, kvot_error *error) {
-    enum { TRIES = 100 };
-    char *copy = strdup(out->path), *copy2 = strdup(out->path);
-    int length = -1;
-    if (copy && copy2)
-        length = asprintf(&out->temporary, "%s/.%.200s.kvot-XXXXXX", dirname(copy), basename(copy2));
-    free(copy);
-    free(copy2);
-    if (length < 0) {
-        out->temporary = NULL;
+    char *copy = strdup(out->path);
+    if (!copy)
         return fail_memory(error);
-    }
-    /* Not mkostemp: it would need the umask, which cannot be read without changing it for all threads. */
-    for (int i = 0; i < TRIES && out->fd < 0 && (i == 0 || errno == EEXIST); i++) {
-        random_letters(out->temporary + length - 6);
-        out->fd = open(out->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode ? 0600 : 0666);
-    }
-    if (out->fd >= 0) {
-        if (mode)
-            fchmod(out->fd, mode); /* a file system without permissions refuses, and has nothing to protect */
-        return KVOT_OK;
-    }
-    fail_errno(error, out->name, "write");
-    free(out->temporary); /* there is nothing to remove */
-    out->temporary = NULL;
-    return KVOT_E_IO;
+    out->directory = open_file(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC, out->run);
+    free(copy);
+    if (out->directory >= 0 || errno == EACCES) /* one that may be written, but not listed, cannot be synced */
+        out->fd = temporary_open(out->directory, out->path, mode, &out->temporary);
+    return out->fd >= 0 ? KVOT_OK : fail_errno(error, out->name, "write");
 }
 
-static kvot_status open_spool(output *out, kvot_error *error) {
-    out->fd = unnamed_file();
+static kvot_status open_spool(output *out, const char *directory, kvot_error *error) {
+    out->fd = unnamed_file(directory);
     if (out->fd < 0)
         return fail_errno(error, out->name, "make a temporary copy ($TMPDIR says where)");
     out->spooled = true;
@@ -61,7 +35,7 @@ static kvot_status open_spool(output *out, kvot_error *error) {
 kvot_status output_open(output *out, const char *path, unsigned mode, const kvot_run *run, bool seekable,
                         kvot_error *error) {
     bool standard = strcmp(path, "-") == 0;
-    *out = (output){.fd = -1, .stream = -1, .run = run};
+    *out = (output){OUTPUT_NONE, .run = run};
     out->name = strdup(standard ? "standard output" : path);
     if (!out->name)
         return fail_memory(error);
@@ -70,11 +44,11 @@ kvot_status output_open(output *out, const char *path, unsigned mode, const kvot
     bool there = !standard && stat(path, &about) == 0;
     bool dangling = !standard && !there && lstat(path, &about) == 0; /* a symbolic link to nothing */
     if (standard || (there && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode))) {
-        out->stream = standard ? STDOUT_FILENO : open(path, O_WRONLY | O_CLOEXEC);
+        out->stream = standard ? STDOUT_FILENO : open_file(path, O_WRONLY | O_CLOEXEC, run);
         if (out->stream < 0)
             status = fail_errno(error, path, "write");
         else if (seekable)
-            status = open_spool(out, error);
+            status = open_spool(out, NULL, error);
         else
             out->fd = out->stream;
     } else if (there && S_ISDIR(about.st_mode)) {
@@ -86,16 +60,18 @@ kvot_status output_open(output *out, const char *path, unsigned mode, const kvot
     } else {
         /* Through a symbolic link the file it points to is replaced, not the link. */
         out->path = there ? realpath(path, NULL) : strdup(path);
-        status = out->path ? open_temporary(out, there ? about.st_mode & 0777 : mode, error) : fail_memory(error);
+        status = out->path ? open_temporary(out, there ? about.st_mode & 0777 : mode, error)
+                           : fail_errno(error, path, "write");
     }
     if (status != KVOT_OK)
         output_close(out);
     return status;
 }
 
-kvot_status output_open_unnamed(output *out, const char *name, const kvot_run *run, kvot_error *error) {
-    *out = (output){.fd = -1, .stream = -1, .run = run, .name = strdup(name)};
-    kvot_status status = out->name ? open_spool(out, error) : fail_memory(error);
+kvot_status output_open_unnamed(output *out, const char *directory, const char *name, const kvot_run *run,
+                                kvot_error *error) {
+    *out = (output){OUTPUT_NONE, .run = run, .name = strdup(name)};
+    kvot_status status = out->name ? open_spool(out, directory, error) : fail_memory(error);
     if (status != KVOT_OK)
         output_close(out);
     return status;
@@ -110,8 +86,18 @@ kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *
     return KVOT_OK;
 }
 
+static kvot_status append(output *out, int fd, const void *from, size_t n, kvot_error *error) {
+    size_t put = write_all(fd, from, n, out->run);
+    out->appended += put;
+    return put == n ? KVOT_OK : fail_errno_at(error, out->name, "write", out->appended);
+}
+
 kvot_status output_append(output *out, const void *from, size_t n, kvot_error *error) {
-    return write_all(out->fd, from, n, out->run) ? KVOT_OK : fail_errno(error, out->name, "write");
+    return append(out, out->fd, from, n, error);
+}
+
+bool output_is_file(const output *out) {
+    return out->fd != out->stream;
 }
 
 kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error) {
@@ -120,8 +106,7 @@ kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n,
         if (part < 0 && errno == EINTR)
             continue;
         if (part < 0)
-            return fail(error, KVOT_E_IO, "%s: cannot write at byte %llu: %s", out->name,
-                        (unsigned long long)(offset + put), strerror(errno));
+            return fail_errno_at(error, out->name, "write", offset + put);
         put += (size_t)part;
     }
     return KVOT_OK;
@@ -140,29 +125,32 @@ static kvot_status copy_spool(output *out, kvot_error *error) {
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            status = fail_errno(error, out->name, "read its temporary copy");
-        else if (!write_all(out->stream, buffer, (size_t)n, out->run))
-            status = fail_errno(error, out->name, "write");
+            status = fail_errno_at(error, out->name, "read its temporary copy", (uint64_t)offset);
         else
-            offset += n;
+            status = append(out, out->stream, buffer, (size_t)n, error);
+        offset += n;
     }
     free(buffer);
     return status;
 }
 
-/* Cannot fail: a directory that cannot be opened or synced (some network file systems) still holds the file. */
-static void sync_directory(const output *out) {
-    char *copy = strdup(out->path);
-    int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    free(copy);
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
+static int sync_file(int (*sync)(int), int fd) {
+    int result;
+    do
+        result = sync(fd);
+    while (result < 0 && errno == EINTR);
+    return result;
+}
+
+/* Makes the name of the output as durable as its bytes. Some network file systems cannot, and have no need to. */
+static kvot_status sync_directory(const output *out, kvot_error *error) {
+    if (out->directory < 0 || sync_file(fsync, out->directory) == 0 || errno == EINVAL || errno == EOPNOTSUPP)
+        return KVOT_OK;
+    return fail_errno(error, out->name, "be sure of its name after a crash, though it is complete now");
 }
 
 kvot_status output_sync(output *out, kvot_error *error) {
-    return fdatasync(out->fd) < 0 ? fail_errno(error, out->name, "write") : KVOT_OK;
+    return sync_file(fdatasync, out->fd) < 0 ? fail_errno(error, out->name, "write") : KVOT_OK;
 }
 
 /* Renames without ever replacing a file that was not there when the output was opened. */
@@ -172,7 +160,8 @@ static int rename_new(const char *from, const char *to) {
         return result;
     if (link(from, to) < 0)
         return -1;
-    return unlink(from);
+    unlink(from); /* if it stays, it is a leftover like others */
+    return 0;
 }
 
 kvot_status output_commit(output *out, kvot_error *error) {
@@ -190,8 +179,7 @@ kvot_status output_commit(output *out, kvot_error *error) {
         return fail_errno(error, out->name, "write");
     free(out->temporary);
     out->temporary = NULL;
-    sync_directory(out);
-    return KVOT_OK;
+    return sync_directory(out, error);
 }
 
 void output_close(output *out) {
@@ -199,10 +187,12 @@ void output_close(output *out) {
         unlink(out->temporary);
     if (out->fd >= 0 && out->fd != out->stream)
         close(out->fd);
+    if (out->directory >= 0)
+        close(out->directory);
     if (out->stream > STDERR_FILENO)
         close(out->stream);
     free(out->name);
     free(out->path);
     free(out->temporary);
-    *out = (output){.fd = -1, .stream = -1};
+    *out = (output){OUTPUT_NONE};
 }

@@ -116,11 +116,11 @@ static void restore_device(const caller *with, kvot_file *file, int plane, const
     kvot_memory memory = {with->device, with->stream};
     kvot_error error;
     parts_restored++;
-    check_call(with, "kvot_restore_array, host", kvot_restore_array(file, plane, first, &host, NULL, &run, &error),
+    check_call(with, "kvot_load, host", kvot_load(file, &(kvot_part){plane, first, host}, 1, NULL, &run, &error),
                &error);
     place place = place_make(with->device, with->stream, chunk, n, layout);
     place_fill(&place, NULL);
-    check_call(with, "kvot_restore_array", kvot_restore_array(file, plane, first, &place.array, &memory, &run, &error),
+    check_call(with, "kvot_load", kvot_load(file, &(kvot_part){plane, first, place.array}, 1, &memory, &run, &error),
                &error);
     if (!place_holds(&place, rows))
         wrong("%s: plane %d, %u tokens from %u on, layout %d: not the rows of an array of the host", with->what, plane,

@@ -92,8 +92,8 @@ static void restore_arrays(const files *f) {
     kvot_file *file;
     must(kvot_open(f->arrays.text, &file, &error), &error);
     for (int p = 0; p < PLANES; p++)
-        must(kvot_restore_array(file, (size_t)p, 0, &f->on_device[p],
-                                &(kvot_memory){f->bench->device, f->bench->lane->stream}, &run, &error),
+        must(kvot_load(file, &(kvot_part){(size_t)p, 0, f->on_device[p]}, 1,
+                       &(kvot_memory){f->bench->device, f->bench->lane->stream}, &run, &error),
              &error);
     kvot_close(file);
 }
@@ -193,7 +193,7 @@ void bench_files(const bench *bench) {
     report(&f, &of, "kvot_restore", "cpu", restore, step_down);
     report(&f, &of, "kvot_restore", "cuda:0", restore, step_down);
     report(&f, &of, "kvot_compress_arrays, device memory", "cuda:0", compress_arrays, step_down);
-    report(&f, &of, "kvot_restore_array, device memory", "cuda:0", restore_arrays, step_up);
+    report(&f, &of, "kvot_load, device memory", "cuda:0", restore_arrays, step_up);
     BENCH(bench, MemFree, of.memory);
     BENCH(bench, MemFree, tensors);
     BENCH(bench, MemFreeHost, of.pinned);

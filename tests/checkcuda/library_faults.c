@@ -51,10 +51,11 @@ static kvot_status restore_array(kvot_error *error) {
     kvot_memory memory = {places[0].device, NULL};
     kvot_array to = places[0].array;
     to.tokens = PART;
-    kvot_status status = kvot_restore_array(file_of_arrays, 0, 0, &to, &memory, &on_cuda, error);
+    kvot_status status = kvot_load(file_of_arrays, &(kvot_part){0, 0, to}, 1, &memory, &on_cuda, error);
     to.data = (uint8_t *)to.data + PART * row_bytes;
     to.tokens = TOKENS - PART;
-    return status == KVOT_OK ? kvot_restore_array(file_of_arrays, 0, PART, &to, &memory, &on_cuda, error) : status;
+    return status == KVOT_OK ? kvot_load(file_of_arrays, &(kvot_part){0, PART, to}, 1, &memory, &on_cuda, error)
+                             : status;
 }
 
 typedef struct operation {
@@ -69,7 +70,7 @@ static const operation operations[] = {
     {"kvot_restore", restore, &restored, false},
     {"kvot_compress_arrays", compress_arrays, &stored_arrays, true},
     {"kvot_compress_arrays, fixed", compress_arrays_fixed, &stored_arrays_fixed, true},
-    {"kvot_restore_array", restore_array, NULL, true}};
+    {"kvot_load", restore_array, NULL, true}};
 
 static const char *error_name(cu_result result) {
     const char *name = "?";
@@ -196,7 +197,7 @@ static void prepare(device *device, const char *data) {
          &error);
     must(kvot_open(stored_arrays.text, &file_of_arrays, &error), &error);
     expected_rows = samples[0].rows;
-    must(kvot_restore_array(file_of_arrays, 0, 0, &arrays[0], NULL, &on_cpu, &error), &error);
+    must(kvot_load(file_of_arrays, &(kvot_part){0, 0, arrays[0]}, 1, NULL, &on_cpu, &error), &error);
     samples[0].rows = NULL;
     for (int p = 0; p < 2; p++)
         sample_free(&samples[p]);

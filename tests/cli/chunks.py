@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from bad_input import Sequence
+from sequence import Sequence
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import decoder

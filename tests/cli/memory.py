@@ -12,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 
-from bad_input import Sequence
+from sequence import Sequence
 
-SMALL, LARGE = 40 << 20, 320 << 20
+SMALL, LARGE = 80 << 20, 640 << 20  # both with more extents than are read ahead
 SLACK = 4 << 20  # what the allocator may do one way or the other
 TOKEN = 128  # bytes of tables for each cell more
 

@@ -75,9 +75,8 @@ static void decode(const reader *reader) {
             decoded += (uint64_t)n * plane->row_bytes;
             if (make_room(&rows, &rows_bytes, (size_t)n * plane->row_bytes, NULL) != KVOT_OK)
                 abort();
-            if (reader_decode(reader, &context, stream, plane, n, false, &buffer, &buffer_bytes, rows, NULL) !=
-                    KVOT_OK ||
-                !write)
+            if (reader_read(reader, stream, &buffer, &buffer_bytes, NULL) != KVOT_OK ||
+                reader_decode(reader, &context, stream, plane, n, false, buffer, rows, NULL) != KVOT_OK || !write)
                 continue;
             if (job.verbatim)
                 cache_scatter_verbatim(cache, job.block, &out, rows, NULL);

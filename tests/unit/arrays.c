@@ -87,7 +87,7 @@ static void files_do_not_depend_on_strides(void) {
 static void restore_part(kvot_file *file, size_t plane, uint64_t first, uint32_t n, int layout) {
     kvot_array to = array_of(room[plane], layout, n);
     memset(room[plane], 0x11, sizeof room[plane]);
-    CU_ASSERT_EQUAL_FATAL(kvot_restore_array(file, plane, first, &to, NULL, NULL, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL_FATAL(kvot_load(file, &(kvot_part){plane, first, to}, 1, NULL, NULL, NULL), KVOT_OK);
     size_t wrong = 0, touched = 0;
     for (size_t i = 0; i < (size_t)n * ROW; i++)
         wrong += *element(&to, (int64_t)(i / ROW), (int64_t)(i % ROW / HEAD_DIM), (int64_t)(i % HEAD_DIM)) !=
@@ -157,14 +157,11 @@ static void wrong_arrays_are_refused(void) {
     kvot_file *file;
     CU_ASSERT_EQUAL_FATAL(kvot_open(out, &file, NULL), KVOT_OK);
     kvot_array to = good;
-    CU_ASSERT_EQUAL(kvot_restore_array(file, 2, 0, &to, NULL, NULL, NULL), wrong);
-    CU_ASSERT_EQUAL(kvot_restore_array(file, 0, 1, &to, NULL, NULL, NULL), wrong);
-    CU_ASSERT_EQUAL(kvot_restore_array(file, 0, UINT64_MAX, &to, NULL, NULL, NULL), wrong);
-    to.type = KVOT_BF16;
-    CU_ASSERT_EQUAL(kvot_restore_array(file, 0, 0, &to, NULL, NULL, NULL), wrong);
-    to = good;
+    CU_ASSERT_EQUAL(kvot_load(file, &(kvot_part){2, 0, to}, 1, NULL, NULL, NULL), wrong);
+    CU_ASSERT_EQUAL(kvot_load(file, &(kvot_part){0, 1, to}, 1, NULL, NULL, NULL), wrong);
+    CU_ASSERT_EQUAL(kvot_load(file, &(kvot_part){0, UINT64_MAX, to}, 1, NULL, NULL, NULL), wrong);
     to.head_dim++;
-    CU_ASSERT_EQUAL(kvot_restore_array(file, 0, 0, &to, NULL, NULL, NULL), wrong);
+    CU_ASSERT_EQUAL(kvot_load(file, &(kvot_part){0, 0, to}, 1, NULL, NULL, NULL), wrong);
     kvot_close(file);
     unlink(out);
 }

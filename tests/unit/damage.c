@@ -82,10 +82,12 @@ static kvot_status decode(input *in) {
             uint32_t p = job.verbatim ? 0 : job.unit->first_plane + i;
             const format_plane *plane = job.verbatim ? &codec_verbatim : &cache->tables.planes[p];
             uint32_t n = job.verbatim ? cache_verbatim_bytes(cache, job.block) : job.chunk->rows;
+            uint32_t stream = job.verbatim ? job.block : cache_stream(cache, p, job.chunk);
             status = make_room(&rows, &rows_room, (size_t)n * plane->row_bytes, NULL);
             if (status == KVOT_OK)
-                status = reader_decode(&reader, &context, job.verbatim ? job.block : cache_stream(cache, p, job.chunk),
-                                       plane, n, true, &buffer, &room, rows, NULL);
+                status = reader_read(&reader, stream, &buffer, &room, NULL);
+            if (status == KVOT_OK)
+                status = reader_decode(&reader, &context, stream, plane, n, true, buffer, rows, NULL);
         }
     }
     free(buffer);

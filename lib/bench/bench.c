@@ -1,0 +1,264 @@
+/* Measuring: a restore into memory, beside reading the original. */
+#include "../array.h"
+#include "../inspect.h"
+#include "../io/direct.h"
+#include "../restore.h"
+#include "raw.h"
+
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS = 5 };
+
+typedef struct bench {
+    input original, zstd;
+    kvot_file *file;
+    kvot_file *in_memory; /* the same, read */
+    uint8_t *stored;
+    uint8_t *planes; /* room for all of them */
+    size_t planes_bytes;
+    kvot_part *parts;
+    kvot_run run; /* without progress: one bar for all of it */
+    kvot_progress progress;
+} bench;
+
+static const input *stored(const bench *bench) {
+    return &bench->file->reader.in;
+}
+
+/* Every plane, whole, one after the other. */
+static kvot_status make_parts(bench *bench, kvot_bench_result *result, kvot_error *error) {
+    const kvot_info *info = kvot_file_info(bench->file);
+    size_t at = 0;
+    for (size_t p = 0; p < info->n_planes; p++)
+        bench->planes_bytes += info->planes[p].rows * info->planes[p].row_bytes;
+    bench->parts = calloc(info->n_planes + 1, sizeof *bench->parts);
+    bench->planes = direct_memory(bench->planes_bytes + 1);
+    if (!bench->parts || !bench->planes)
+        return fail_memory(error);
+    memset(bench->planes, 1, bench->planes_bytes); /* an engine's cache is there already */
+    for (size_t p = 0; p < info->n_planes; p++) {
+        const kvot_plane *plane = &info->planes[p];
+        kvot_array to = {bench->planes + at,
+                         KVOT_BYTES,
+                         (uint32_t)plane->rows,
+                         1,
+                         (uint32_t)plane->row_bytes,
+                         (int64_t)plane->row_bytes,
+                         0,
+                         1};
+        bench->parts[p] = (kvot_part){p, 0, to};
+        at += plane->rows * plane->row_bytes;
+        result->tokens = plane->rows > result->tokens ? plane->rows : result->tokens;
+    }
+    result->decoded_bytes = bench->planes_bytes;
+    return KVOT_OK;
+}
+
+static kvot_status open_in_memory(bench *bench, kvot_error *error) {
+    /* Not a mapping: what is mapped cannot be dropped from the page cache. */
+    const input *in = stored(bench);
+    bench->stored = direct_memory(in->bytes);
+    input memory = {.fd = -1, .memory = bench->stored, .bytes = in->bytes, .name = strdup(in->name)};
+    kvot_status status = bench->stored && memory.name ? KVOT_OK : fail_memory(error);
+    if (status == KVOT_OK)
+        status = input_read(in, 0, bench->stored, in->bytes, error);
+    if (status == KVOT_OK)
+        return file_open(&memory, &bench->in_memory, error);
+    free(memory.name);
+    return status;
+}
+
+/* When the first layer's planes were there. */
+typedef struct first_layer {
+    size_t left;
+    double start, seconds;
+    const kvot_plane *planes;
+} first_layer;
+
+static void ready(void *user, size_t part) {
+    first_layer *first = user;
+    if (first->planes[part].section == first->planes[0].section &&
+        first->planes[part].layer == first->planes[0].layer &&
+        __atomic_sub_fetch(&first->left, 1, __ATOMIC_RELAXED) == 0)
+        first->seconds = clock_now() - first->start;
+}
+
+typedef struct restored {
+    double seconds, first_layer;
+    kvot_stages stages;
+} restored;
+
+static kvot_status restore(const bench *bench, kvot_file *file, restored *restored, kvot_error *error) {
+    const kvot_info *info = kvot_file_info(file);
+    kvot_loading *loading;
+    first_layer first = {.start = clock_now(), .planes = info->planes};
+    while (first.left < info->n_planes && info->planes[first.left].section == info->planes[0].section &&
+           info->planes[first.left].layer == info->planes[0].layer)
+        first.left++;
+    kvot_status status =
+        kvot_loading_start(file, bench->parts, info->n_planes, NULL, &bench->run, ready, &first, &loading, error);
+    if (status == KVOT_OK)
+        status = kvot_loading_finish(loading, &restored->stages, error);
+    restored->seconds = clock_now() - first.start;
+    restored->first_layer = first.seconds;
+    return status;
+}
+
+/* The first chunk of every layer, from an open on. */
+static kvot_status measure_start(bench *bench, const char *path, kvot_bench_result *result, kvot_error *error) {
+    kvot_file *file;
+    raw_drop(stored(bench));
+    double start = clock_now();
+    kvot_status status = kvot_open(path, &file, error);
+    if (status != KVOT_OK)
+        return status;
+    const cache *cache = &file->reader.cache;
+    size_t n = kvot_file_info(file)->n_planes;
+    kvot_part *parts = malloc((n + 1) * sizeof *parts);
+    if (!parts)
+        status = fail_memory(error);
+    for (size_t p = 0; p < n && status == KVOT_OK; p++) {
+        parts[p] = bench->parts[p];
+        parts[p].to.tokens = cache->chunks[cache->first_chunk[cache->tables.planes[p].rowset]].rows;
+        result->start_tokens = parts[p].to.tokens > result->start_tokens ? parts[p].to.tokens : result->start_tokens;
+    }
+    if (status == KVOT_OK)
+        status = kvot_load(file, parts, n, NULL, &bench->run, error);
+    result->start = clock_now() - start;
+    free(parts);
+    kvot_close(file);
+    return status;
+}
+
+static int by_value(const void *left, const void *right) {
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static double median(const kvot_bench_pass *rounds, size_t field) {
+    double values[ROUNDS];
+    for (int r = 0; r < ROUNDS; r++)
+        memcpy(&values[r], (const char *)&rounds[r] + field, sizeof values[r]);
+    qsort(values, ROUNDS, sizeof *values, by_value);
+    return values[ROUNDS / 2];
+}
+
+static kvot_status prepare(const input *in, bool cold, kvot_error *error) {
+    if (!cold)
+        return raw_warm(in, error);
+    raw_drop(in);
+    return KVOT_OK;
+}
+
+static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
+    const input *original = &bench->original;
+    restored from_file, from_memory;
+    kvot_status status = prepare(original, cold, error);
+    if (status == KVOT_OK)
+        status = raw_buffered(original, &pass->buffered, error);
+    if (status == KVOT_OK)
+        status = prepare(&bench->zstd, cold, error);
+    if (status == KVOT_OK)
+        status = raw_decompress(&bench->zstd, &pass->zstd, error);
+    if (status == KVOT_OK)
+        status = prepare(original, cold, error);
+    if (status == KVOT_OK) /* next to what it is a limit for: disks change their speed from minute to minute */
+        status = raw_direct(original, &pass->direct, error);
+    if (status == KVOT_E_UNSUPPORTED) {
+        pass->direct = 0;
+        status = KVOT_OK;
+    }
+    if (status == KVOT_OK)
+        status = prepare(stored(bench), cold, error);
+    if (status == KVOT_OK)
+        status = restore(bench, bench->file, &from_file, error);
+    if (status == KVOT_OK)
+        status = raw_warm(stored(bench), error);
+    if (status == KVOT_OK)
+        status = restore(bench, bench->in_memory, &from_memory, error);
+    if (status != KVOT_OK)
+        return status;
+    pass->restore = from_file.seconds;
+    pass->first_layer = from_file.first_layer;
+    pass->stages = from_file.stages;
+    double reading = cold && pass->direct > 0 ? pass->direct : pass->buffered;
+    pass->disk_limit = reading * (double)stored(bench)->bytes / (double)original->bytes;
+    pass->decode_limit = from_memory.seconds;
+    pass->limit = pass->disk_limit > pass->decode_limit ? pass->disk_limit : pass->decode_limit;
+    pass->share = pass->restore / pass->limit;
+    return KVOT_OK;
+}
+
+static kvot_status measure_pass(const bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
+    kvot_bench_pass rounds[ROUNDS] = {0};
+    kvot_status status = KVOT_OK;
+    for (int r = 0; r < ROUNDS && status == KVOT_OK; r++) {
+        status = measure_round(bench, cold, &rounds[r], error);
+        if (status == KVOT_OK && bench->progress &&
+            bench->progress(bench->run.user, (uint64_t)(cold ? r : ROUNDS + r) + 1, 2 * ROUNDS))
+            status = fail(error, KVOT_E_CANCELLED, "stopped");
+    }
+    for (size_t field = 0; field < offsetof(kvot_bench_pass, stages); field += sizeof(double)) {
+        double value = median(rounds, field);
+        memcpy((char *)pass + field, &value, sizeof value);
+    }
+    for (int r = 0; r < ROUNDS; r++)
+        if (rounds[r].restore == pass->restore)
+            pass->stages = rounds[r].stages;
+    return status;
+}
+
+static void bench_free(bench *bench) {
+    direct_memory_free(bench->planes, bench->planes_bytes + 1);
+    if (bench->in_memory)
+        kvot_close(bench->in_memory);
+    if (bench->stored)
+        direct_memory_free(bench->stored, stored(bench)->bytes);
+    free(bench->parts);
+    kvot_close(bench->file);
+    input_close(&bench->original);
+    input_close(&bench->zstd);
+}
+
+kvot_status kvot_bench(const char *path, const char *original_path, const kvot_run *run, kvot_bench_result *result,
+                       kvot_error *error) {
+    bench bench = {.original.fd = -1, .zstd.fd = -1, .run = run ? *run : run_plain};
+    bench.progress = bench.run.progress;
+    bench.run.progress = NULL;
+    *result = (kvot_bench_result){0};
+    char *copy = strdup(path);
+    kvot_status status = copy ? KVOT_OK : fail_memory(error);
+    const char *directory = copy ? dirname(copy) : NULL;
+    if (status == KVOT_OK)
+        status = kvot_open(path, &bench.file, error);
+    if (status == KVOT_OK && !bench.file->info.compressed)
+        status = fail(error, KVOT_E_UNKNOWN, "%s: not a .kvot file", path);
+    if (status == KVOT_OK)
+        status = restore_open(&bench.original, original_path ? original_path : path, directory, &bench.run, error);
+    if (status == KVOT_OK && bench.original.bytes != bench.file->info.original_bytes)
+        status =
+            fail(error, KVOT_E_DIFFERENT, "%s is not the original of %s: it has another length", original_path, path);
+    if (status == KVOT_OK)
+        status = raw_compress(&bench.original, directory, &bench.zstd, error);
+    if (status == KVOT_OK)
+        status = make_parts(&bench, result, error);
+    if (status == KVOT_OK)
+        status = open_in_memory(&bench, error);
+    if (status == KVOT_OK)
+        status = measure_start(&bench, path, result, error);
+    if (status == KVOT_OK)
+        status = measure_pass(&bench, true, &result->cold, error);
+    if (status == KVOT_OK)
+        status = measure_pass(&bench, false, &result->warm, error);
+    if (status == KVOT_OK) {
+        result->original_bytes = bench.original.bytes;
+        result->stored_bytes = stored(&bench)->bytes;
+        result->zstd_bytes = bench.zstd.bytes;
+        result->layers = kvot_file_info(bench.file)->layers;
+    }
+    bench_free(&bench);
+    free(copy);
+    return status;
+}

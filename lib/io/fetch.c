@@ -1,0 +1,435 @@
+#include "fetch.h"
+
+#include "../../format/format.h"
+#include "../pool.h"
+#include "direct.h"
+#include "ring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    READS_AHEAD = 16,        /* buffers, if they are not larger than an extent */
+    BUFFER_BYTES = 32 << 20, /* together, if that is more than one a thread and two to read ahead */
+    SMALL_GAP = 64 << 10,    /* bytes that nobody wants are read along, rather than begin another read */
+};
+
+typedef struct fetch_read {
+    uint64_t offset; /* a multiple of DIRECT_ALIGN, as is the end, but for that of the file */
+    uint64_t end;
+    size_t first, count; /* ranges */
+} fetch_read;
+
+typedef enum buffer_state { FREE, READING, READY, TAKEN } buffer_state;
+
+typedef struct fetch_buffer {
+    buffer_state state;
+    bool arrived; /* else the thread that takes it reads */
+    size_t read;
+    uint64_t got; /* bytes that have arrived */
+    uint8_t *bytes;
+} fetch_buffer;
+
+struct fetch {
+    fetch_jobs jobs;
+    fetch_read *reads;
+    size_t n_reads, next; /* read to begin */
+    fetch_buffer *buffers;
+    unsigned n_buffers;
+    uint8_t *memory;
+    size_t memory_bytes, buffer_bytes;
+    int direct; /* descriptor, -1 if there is none */
+    ring *ring; /* opened when something is not in the page cache */
+    bool no_ring;
+    unsigned under_way, waiting;
+    bool leader; /* a thread waits for the ring; others wait for it */
+
+    size_t failed_at; /* range; those behind it are given up */
+    kvot_status status;
+    kvot_error error;
+
+    pthread_t *threads;
+    void **slots;
+    unsigned n_threads, n_started, n_ended, next_slot;
+    pthread_mutex_t lock;
+    pthread_cond_t arrived, news;
+
+    kvot_stages stages;
+    double began, accounted;
+};
+
+/* Adds the time since the last call to what the disk was doing. Called before that changes, with the lock held. */
+static void account(fetch *f) {
+    double at = clock_now();
+    if (f->ring && f->next < f->n_reads && f->status == KVOT_OK) {
+        if (f->under_way == 0)
+            f->stages.disk_idle += at - f->accounted;
+        if (f->under_way < f->n_buffers && f->waiting > 0)
+            f->stages.disk_starved += at - f->accounted;
+    }
+    f->accounted = at;
+}
+
+/* Keeps the failure of the first range. */
+static void record(fetch *f, size_t range, kvot_status status, const kvot_error *error) {
+    if (f->status != KVOT_OK && range >= f->failed_at)
+        return;
+    f->failed_at = range;
+    f->status = status;
+    f->error = *error;
+}
+
+static void record_errno(fetch *f, const fetch_buffer *b, int number) {
+    kvot_error error;
+    fail(&error, KVOT_E_IO, "%s: cannot read at byte %llu: %s", f->jobs.in->name,
+         (unsigned long long)(f->reads[b->read].offset + b->got), strerror(number));
+    record(f, f->reads[b->read].first, KVOT_E_IO, &error);
+}
+
+/* Starts to read what is missing in a buffer. False where threads have to read for themselves. */
+static bool begin_read(fetch *f, fetch_buffer *b) {
+    const fetch_read *read = &f->reads[b->read];
+    if (!f->ring && !f->no_ring) {
+        f->ring = ring_open(f->direct, f->memory, f->memory_bytes, f->n_buffers);
+        f->no_ring = !f->ring;
+    }
+    /* What has arrived of a block that did not arrive whole is read again: offsets must be aligned. */
+    uint64_t skip = b->got / DIRECT_ALIGN * DIRECT_ALIGN;
+    uint64_t end = (read->end + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+    return f->ring && ring_read(f->ring, b->bytes + skip, end - read->offset - skip, read->offset + skip,
+                                (uint64_t)(b - f->buffers)) == 0;
+}
+
+static fetch_buffer *free_buffer(const fetch *f) {
+    for (unsigned i = 0; i < f->n_buffers; i++)
+        if (f->buffers[i].state == FREE)
+            return &f->buffers[i];
+    return NULL;
+}
+
+static bool given_up(const fetch *f, size_t read) {
+    return f->status != KVOT_OK && f->reads[read].first >= f->failed_at;
+}
+
+/* Gives every free buffer its read. */
+static void begin_reads(fetch *f) {
+    fetch_buffer *b;
+    while (f->next < f->n_reads && !given_up(f, f->next) && (b = free_buffer(f)) != NULL) {
+        const fetch_read *read = &f->reads[f->next];
+        *b = (fetch_buffer){.state = READY, .read = f->next++, .bytes = b->bytes};
+        if (f->jobs.in->fd < 0) {
+            b->bytes = (uint8_t *)f->jobs.in->memory + read->offset;
+            b->arrived = true;
+        } else if (f->direct >= 0 && !direct_is_cached(f->jobs.in->fd, read->offset, read->end - read->offset) &&
+                   begin_read(f, b)) {
+            b->state = READING;
+            f->under_way++;
+        }
+    }
+}
+
+/* Takes note of a transfer that has ended. */
+static void arrive(fetch *f, ring_result result) {
+    fetch_buffer *b = &f->buffers[result.tag];
+    const fetch_read *read = &f->reads[b->read];
+    uint64_t wanted = read->end - read->offset;
+    if (result.result > 0) {
+        b->got = b->got / DIRECT_ALIGN * DIRECT_ALIGN + (uint64_t)result.result;
+        f->stages.direct_bytes += (uint64_t)result.result;
+    }
+    bool again = result.result == -EINTR || result.result == -EAGAIN || (result.result > 0 && b->got < wanted);
+    if (again && begin_read(f, b))
+        return;
+    f->under_way--;
+    b->state = READY;
+    b->arrived = b->got >= wanted;
+    /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
+     * where nothing came: the file has become shorter. */
+    if (result.result < 0 && !again && result.result != -EINVAL && result.result != -EOPNOTSUPP)
+        record_errno(f, b, -result.result);
+}
+
+/* Waits for transfers, as the only thread that does. */
+static void lead(fetch *f) {
+    ring_result result;
+    f->leader = true;
+    pthread_mutex_unlock(&f->lock);
+    bool good = ring_wait(f->ring, &result);
+    int number = errno;
+    pthread_mutex_lock(&f->lock);
+    account(f);
+    if (good) {
+        do
+            arrive(f, result);
+        while (ring_poll(f->ring, &result));
+    } else { /* nobody can say what becomes of the buffers: they are left alone for good */
+        for (unsigned i = 0; i < f->n_buffers; i++)
+            if (f->buffers[i].state == READING)
+                record_errno(f, &f->buffers[i], number);
+        f->under_way = 0;
+        f->memory = NULL;
+    }
+    f->leader = false;
+    pthread_cond_broadcast(&f->arrived);
+}
+
+static fetch_buffer *first_ready(fetch *f) {
+    fetch_buffer *first = NULL;
+    for (unsigned i = 0; i < f->n_buffers; i++) {
+        fetch_buffer *b = &f->buffers[i];
+        if (b->state == READY && given_up(f, b->read))
+            b->state = FREE;
+        else if (b->state == READY && (!first || b->read < first->read))
+            first = b;
+    }
+    return first;
+}
+
+/* The next buffer to work on, NULL when there are no more. */
+static fetch_buffer *take(fetch *f) {
+    for (;;) {
+        account(f);
+        begin_reads(f);
+        fetch_buffer *b = first_ready(f);
+        if (b) {
+            b->state = TAKEN;
+            return b;
+        }
+        if (f->under_way == 0)
+            return NULL; /* there are more buffers than threads, so nothing is left */
+        double start = f->accounted;
+        f->waiting++;
+        if (f->leader)
+            pthread_cond_wait(&f->arrived, &f->lock);
+        else
+            lead(f);
+        account(f);
+        f->waiting--;
+        f->stages.waiting += f->accounted - start;
+    }
+}
+
+/* Works on the ranges of a read. Returns the range that failed, if one did. */
+static size_t work(const fetch *f, const fetch_buffer *b, void *slot, kvot_status *status, kvot_error *error) {
+    const fetch_read *read = &f->reads[b->read];
+    *status = KVOT_OK;
+    for (size_t range = read->first; range < read->first + read->count; range++) {
+        const uint8_t *bytes = b->bytes + (f->jobs.ranges[range].offset - read->offset);
+        if ((*status = f->jobs.work(f->jobs.context, range, bytes, slot, error)) != KVOT_OK)
+            return range;
+    }
+    return read->first;
+}
+
+/* Reads a buffer that did not arrive by itself, and works on it, without the lock. */
+static void use(fetch *f, fetch_buffer *b, void *slot) {
+    const fetch_read *read = &f->reads[b->read];
+    uint64_t bytes = read->end - read->offset;
+    kvot_status status = KVOT_OK;
+    kvot_error error;
+    size_t range = read->first;
+    bool copy = !b->arrived;
+    double start = clock_now();
+    if (copy)
+        status = input_read(f->jobs.in, read->offset, b->bytes, bytes, &error);
+    double there = copy ? clock_now() : start;
+    if (status == KVOT_OK)
+        range = work(f, b, slot, &status, &error);
+    double end = clock_now();
+    pthread_mutex_lock(&f->lock);
+    if (status != KVOT_OK)
+        record(f, range, status, &error);
+    account(f);
+    f->stages.copying += there - start;
+    f->stages.working += end - there;
+    f->stages.copied_bytes += copy ? bytes : 0;
+    b->state = FREE;
+    pthread_cond_signal(&f->news);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void *worker(void *argument) {
+    fetch *f = argument;
+    pthread_mutex_lock(&f->lock);
+    void *slot = f->slots[f->next_slot++];
+    fetch_buffer *b;
+    while ((b = take(f)) != NULL) {
+        pthread_mutex_unlock(&f->lock);
+        use(f, b, slot);
+        pthread_mutex_lock(&f->lock);
+    }
+    pthread_mutex_unlock(&f->lock);
+    if (f->jobs.ended)
+        f->jobs.ended(f->jobs.context);
+    pthread_mutex_lock(&f->lock);
+    f->n_ended++;
+    pthread_cond_signal(&f->news);
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+/* Puts ranges together to reads. A read ends where a range begins an extent's length or more behind it, which is what a
+ * writer does too: so a read is an extent, and ends where the next one starts. */
+static kvot_status plan_reads(fetch *f, kvot_error *error) {
+    uint64_t file_bytes = f->jobs.in->bytes, largest = 0;
+    f->reads = malloc((f->jobs.count + 1) * sizeof *f->reads);
+    if (!f->reads)
+        return fail_memory(error);
+    for (size_t i = 0; i < f->jobs.count; i++) {
+        fetch_range range = f->jobs.ranges[i];
+        uint64_t end = range.offset + range.bytes;
+        fetch_read *last = f->n_reads > 0 ? &f->reads[f->n_reads - 1] : NULL;
+        if (last && range.offset >= last->end && range.offset - last->end <= SMALL_GAP &&
+            range.offset - last->offset < FORMAT_EXTENT_BYTES) {
+            last->end = end;
+            last->count++;
+        } else
+            f->reads[f->n_reads++] = (fetch_read){range.offset / DIRECT_ALIGN * DIRECT_ALIGN, end, i, 1};
+    }
+    for (size_t i = 0; i < f->n_reads; i++) {
+        fetch_read *read = &f->reads[i];
+        uint64_t end = (read->end + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+        read->end = end < file_bytes ? end : file_bytes;
+        largest = read->end - read->offset > largest ? read->end - read->offset : largest;
+    }
+    f->buffer_bytes = (largest + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+    return KVOT_OK;
+}
+
+static kvot_status make_buffers(fetch *f, kvot_error *error) {
+    size_t fit = f->buffer_bytes > 0 ? BUFFER_BYTES / f->buffer_bytes : READS_AHEAD;
+    size_t least = (size_t)f->n_threads + 2;
+    f->n_buffers = (unsigned)(fit > READS_AHEAD ? READS_AHEAD : fit);
+    if (f->n_buffers < least)
+        f->n_buffers = (unsigned)least;
+    if (f->n_buffers > f->n_reads)
+        f->n_buffers = (unsigned)f->n_reads;
+    f->buffers = calloc(f->n_buffers, sizeof *f->buffers);
+    if (!f->buffers)
+        return fail_memory(error);
+    if (f->jobs.in->fd < 0)
+        return KVOT_OK;
+    f->memory_bytes = f->n_buffers * f->buffer_bytes;
+    f->memory = direct_memory(f->memory_bytes);
+    if (!f->memory)
+        return fail_memory(error);
+    for (unsigned i = 0; i < f->n_buffers; i++)
+        f->buffers[i].bytes = f->memory + i * f->buffer_bytes;
+    f->direct = direct_open(f->jobs.in->fd, O_RDONLY);
+    return KVOT_OK;
+}
+
+static kvot_status make_slots(fetch *f, kvot_error *error) {
+    f->threads = calloc(f->n_threads, sizeof *f->threads);
+    f->slots = calloc(f->n_threads, sizeof *f->slots);
+    if (!f->threads || !f->slots)
+        return fail_memory(error);
+    for (unsigned i = 0; i < f->n_threads; i++) {
+        f->slots[i] = calloc(1, f->jobs.slot_bytes);
+        if (!f->slots[i])
+            return fail_memory(error);
+    }
+    return KVOT_OK;
+}
+
+static void fetch_free(fetch *f) {
+    ring_close(f->ring);
+    if (f->direct >= 0)
+        close(f->direct);
+    direct_memory_free(f->memory, f->memory_bytes);
+    for (unsigned i = 0; f->slots && i < f->n_threads; i++) {
+        if (f->slots[i] && f->jobs.drop)
+            f->jobs.drop(f->slots[i]);
+        free(f->slots[i]);
+    }
+    pthread_cond_destroy(&f->news);
+    pthread_cond_destroy(&f->arrived);
+    pthread_mutex_destroy(&f->lock);
+    free(f->threads);
+    free(f->slots);
+    free(f->buffers);
+    free(f->reads);
+    free(f);
+}
+
+kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *error) {
+    fetch *f = calloc(1, sizeof *f);
+    if (!f)
+        return fail_memory(error);
+    f->jobs = *jobs;
+    f->direct = -1;
+    f->began = f->accounted = clock_now();
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->arrived, NULL);
+    pthread_cond_init(&f->news, NULL);
+    kvot_status status = plan_reads(f, error);
+    f->n_threads = jobs->threads ? jobs->threads : pool_processors();
+    if (f->n_threads > f->n_reads)
+        f->n_threads = (unsigned)f->n_reads;
+    if (status == KVOT_OK && f->n_reads > 0) {
+        status = make_buffers(f, error);
+        if (status == KVOT_OK)
+            status = make_slots(f, error);
+        *result = f;
+        if (status == KVOT_OK)
+            f->n_started = pool_start(f->threads, f->n_threads, worker, f);
+        if (status == KVOT_OK && f->n_started == 0)
+            status = fail(error, KVOT_E_MEMORY, "cannot start a thread");
+    }
+    *result = f;
+    if (status != KVOT_OK)
+        fetch_free(f);
+    return status;
+}
+
+kvot_status fetch_status(fetch *f, kvot_error *error) {
+    pthread_mutex_lock(&f->lock);
+    kvot_status status = f->status;
+    if (status != KVOT_OK && error)
+        *error = f->error;
+    pthread_mutex_unlock(&f->lock);
+    return status;
+}
+
+void fetch_stop(fetch *f) {
+    kvot_error error;
+    fail(&error, KVOT_E_CANCELLED, "stopped");
+    pthread_mutex_lock(&f->lock);
+    record(f, 0, KVOT_E_CANCELLED, &error);
+    pthread_mutex_unlock(&f->lock);
+}
+
+kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
+    pthread_mutex_lock(&f->lock);
+    while (f->n_ended < f->n_started) {
+        pthread_cond_wait(&f->news, &f->lock);
+        kvot_error told;
+        pthread_mutex_unlock(&f->lock);
+        kvot_status status = f->jobs.told ? f->jobs.told(f->jobs.context, &told) : KVOT_OK;
+        pthread_mutex_lock(&f->lock);
+        if (status != KVOT_OK)
+            record(f, 0, status, &told);
+    }
+    pthread_mutex_unlock(&f->lock);
+    for (unsigned i = 0; i < f->n_started; i++)
+        pthread_join(f->threads[i], NULL);
+    kvot_status status = f->status;
+    if (status != KVOT_OK && error)
+        *error = f->error;
+    f->stages.seconds = clock_now() - f->began;
+    f->stages.threads = f->n_threads;
+    if (stages)
+        *stages = f->stages;
+    fetch_free(f);
+    return status;
+}
+
+kvot_status fetch_run(const fetch_jobs *jobs, kvot_stages *stages, kvot_error *error) {
+    fetch *f;
+    kvot_status status = fetch_start(jobs, &f, error);
+    return status == KVOT_OK ? fetch_finish(f, stages, error) : status;
+}

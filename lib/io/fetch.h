@@ -1,0 +1,55 @@
+/* Reads ranges of a file ahead of the threads that work on them.
+ *
+ * Ranges are put together to reads of about an extent (format.h). A fixed number of reads is under way at any time,
+ * with O_DIRECT on io_uring, in the order in which their ranges are wanted; each that has arrived is taken by the next
+ * free thread, whichever it is. What the page cache holds already is copied from there, and where the kernel refuses
+ * io_uring or O_DIRECT, threads read for themselves.
+ */
+#ifndef KVOT_FETCH_H
+#define KVOT_FETCH_H
+
+#include "io.h"
+
+typedef struct fetch_range {
+    uint64_t offset; /* starts and ends inside the file */
+    uint32_t bytes;
+} fetch_range;
+
+typedef struct fetch_jobs {
+    const input *in;
+    const fetch_range *ranges; /* in the order in which they are wanted */
+    size_t count;
+    unsigned threads;  /* 0: one for each processor */
+    size_t slot_bytes; /* zeroed memory of each thread */
+    void *context;
+    /* On a worker: works on range number `range`, whose bytes are at `bytes` until it returns, aligned as `offset` is
+     * up to 4096. Ranges are begun about in their order. */
+    kvot_status (*work)(void *context, size_t range, const uint8_t *bytes, void *slot, kvot_error *error);
+    /* On the thread that waits in fetch_finish, now and then: a failure stops all. May be NULL. */
+    kvot_status (*told)(void *context, kvot_error *error);
+    /* On each worker, when it is done, also after a failure. May be NULL. */
+    void (*ended)(void *context);
+    /* At the end: frees what hangs on a slot. May be NULL. */
+    void (*drop)(void *slot);
+} fetch_jobs;
+
+typedef struct fetch fetch;
+
+/* Starts the threads. `jobs` is copied; what it points to must stay. On success `*fetch`, which is set before any of
+ * them works, is to be given to fetch_finish. */
+kvot_status fetch_start(const fetch_jobs *jobs, fetch **fetch, kvot_error *error);
+
+/* What has failed so far. Any thread. */
+kvot_status fetch_status(fetch *fetch, kvot_error *error);
+
+/* Asks to stop; fetch_finish then returns KVOT_E_CANCELLED. Any thread. */
+void fetch_stop(fetch *fetch);
+
+/* Waits for all ranges and frees `fetch`. Of several failures, that of the first range is returned. `stages` may be
+ * NULL. */
+kvot_status fetch_finish(fetch *fetch, kvot_stages *stages, kvot_error *error);
+
+/* Both. */
+kvot_status fetch_run(const fetch_jobs *jobs, kvot_stages *stages, kvot_error *error);
+
+#endif

@@ -1,0 +1,100 @@
+#include "ring.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+
+struct ring {
+    struct io_uring uring;
+    int fd;
+    bool file_registered, memory_registered;
+    int broken; /* error number of a submission that failed */
+};
+
+/* Some filters allow io_uring_setup and refuse io_uring_enter: better known before anything depends on it. */
+static bool enters(struct io_uring *uring) {
+    struct io_uring_cqe *done;
+    io_uring_prep_nop(io_uring_get_sqe(uring));
+    if (io_uring_submit(uring) != 1 || io_uring_wait_cqe(uring, &done) != 0)
+        return false;
+    io_uring_cqe_seen(uring, done);
+    return true;
+}
+
+ring *ring_open(int fd, uint8_t *memory, size_t memory_bytes, unsigned depth) {
+    ring *ring = calloc(1, sizeof *ring);
+    struct io_uring_params params = {0};
+    if (!ring || io_uring_queue_init_params(depth, &ring->uring, &params) != 0) {
+        free(ring);
+        return NULL;
+    }
+    if (!enters(&ring->uring)) {
+        ring_close(ring);
+        return NULL;
+    }
+    ring->fd = fd;
+    /* Both only save work for each transfer; memory may be refused by RLIMIT_MEMLOCK. */
+    ring->file_registered = io_uring_register_files(&ring->uring, &fd, 1) == 0;
+    struct iovec all = {memory, memory_bytes};
+    ring->memory_registered = io_uring_register_buffers(&ring->uring, &all, 1) == 0;
+    return ring;
+}
+
+void ring_close(ring *ring) {
+    if (!ring)
+        return;
+    io_uring_queue_exit(&ring->uring);
+    free(ring);
+}
+
+static int queue(ring *ring, unsigned opcode, const void *memory, size_t n, uint64_t offset, uint64_t tag) {
+    struct io_uring_sqe *entry = ring->broken ? NULL : io_uring_get_sqe(&ring->uring);
+    if (!entry)
+        return ring->broken ? ring->broken : EBUSY;
+    io_uring_prep_rw((int)opcode, entry, ring->file_registered ? 0 : ring->fd, memory, (unsigned)n, offset);
+    io_uring_sqe_set_data64(entry, tag);
+    if (ring->file_registered)
+        io_uring_sqe_set_flags(entry, IOSQE_FIXED_FILE);
+    int sent;
+    do
+        sent = io_uring_submit(&ring->uring);
+    while (sent == -EINTR || sent == -EAGAIN || sent == -EBUSY);
+    if (sent < 0)
+        ring->broken = -sent;
+    return ring->broken;
+}
+
+int ring_read(ring *ring, uint8_t *to, size_t n, uint64_t offset, uint64_t tag) {
+    return queue(ring, ring->memory_registered ? IORING_OP_READ_FIXED : IORING_OP_READ, to, n, offset, tag);
+}
+
+int ring_write(ring *ring, const uint8_t *from, size_t n, uint64_t offset, uint64_t tag) {
+    return queue(ring, ring->memory_registered ? IORING_OP_WRITE_FIXED : IORING_OP_WRITE, from, n, offset, tag);
+}
+
+static void take(ring *ring, struct io_uring_cqe *done, ring_result *result) {
+    *result = (ring_result){io_uring_cqe_get_data64(done), done->res};
+    io_uring_cqe_seen(&ring->uring, done);
+}
+
+bool ring_wait(ring *ring, ring_result *result) {
+    struct io_uring_cqe *done;
+    int wrong;
+    do
+        wrong = io_uring_wait_cqe(&ring->uring, &done);
+    while (wrong == -EINTR || wrong == -EAGAIN);
+    if (wrong != 0) {
+        errno = -wrong;
+        return false;
+    }
+    take(ring, done, result);
+    return true;
+}
+
+bool ring_poll(ring *ring, ring_result *result) {
+    struct io_uring_cqe *done;
+    if (io_uring_peek_cqe(&ring->uring, &done) != 0)
+        return false;
+    take(ring, done, result);
+    return true;
+}

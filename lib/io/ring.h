@@ -1,0 +1,35 @@
+/* An io_uring for reads or writes of one file, with the file and one block of memory registered where the kernel lets
+ * us. One thread at a time may queue, one other may wait. */
+#ifndef KVOT_RING_H
+#define KVOT_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ring ring;
+
+/* NULL where io_uring is not to be had: an old kernel, a container that forbids it, no memory. All transfers use bytes
+ * of `memory`. The descriptor stays the caller's, and open. */
+ring *ring_open(int fd, uint8_t *memory, size_t memory_bytes, unsigned depth);
+
+/* Nothing may be under way any more. NULL is allowed. */
+void ring_close(ring *ring);
+
+/* Starts a transfer; at most `depth` may be under way. Returns 0, or the error number, after which the ring takes
+ * nothing more. */
+int ring_read(ring *ring, uint8_t *to, size_t n, uint64_t offset, uint64_t tag);
+int ring_write(ring *ring, const uint8_t *from, size_t n, uint64_t offset, uint64_t tag);
+
+typedef struct ring_result {
+    uint64_t tag;
+    int32_t result; /* bytes, or the error number, negative */
+} ring_result;
+
+/* Waits for a transfer to end. False, and errno set, if waiting failed. */
+bool ring_wait(ring *ring, ring_result *result);
+
+/* The same if one has ended already, else false. */
+bool ring_poll(ring *ring, ring_result *result);
+
+#endif

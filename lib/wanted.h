@@ -1,0 +1,39 @@
+/* Which streams of a .kvot file are wanted, in the order in which they are wanted. */
+#ifndef KVOT_WANTED_H
+#define KVOT_WANTED_H
+
+#include "file/reader.h"
+#include "io/fetch.h"
+
+/* A verbatim block, or a chunk of a plane. */
+typedef struct wanted_stream {
+    uint32_t stream;
+    uint32_t plane;           /* FORMAT_VERBATIM: `stream` is a block */
+    const cache_chunk *chunk; /* of the plane */
+} wanted_stream;
+
+/* Zeroed to begin with. */
+typedef struct wanted {
+    wanted_stream *streams;
+    uint64_t count;
+    fetch_range *ranges; /* of the file: wanted_ranges */
+} wanted;
+
+void wanted_free(wanted *wanted);
+
+kvot_status wanted_block(wanted *wanted, uint32_t block, kvot_error *error);
+kvot_status wanted_chunk(wanted *wanted, const cache *cache, uint32_t plane, const cache_chunk *chunk,
+                         kvot_error *error);
+
+/* All of a cache, in the order of its jobs. */
+kvot_status wanted_all(wanted *wanted, const cache *cache, kvot_error *error);
+
+/* Fills in where the streams are. */
+kvot_status wanted_ranges(wanted *wanted, const cache *cache, kvot_error *error);
+
+/* Rows that the stream decodes to, their plane, and bytes of the source that it stands for. */
+uint32_t wanted_rows(const cache *cache, const wanted_stream *of);
+const format_plane *wanted_plane(const cache *cache, const wanted_stream *of);
+size_t wanted_bytes(const cache *cache, const wanted_stream *of);
+
+#endif
