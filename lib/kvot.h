@@ -236,15 +236,27 @@ typedef struct kvot_memory {
     void *stream;
 } kvot_memory;
 
-/* Compresses K and V of `n_layers` layers: arrays[2 * layer] and arrays[2 * layer + 1], all of as many tokens, the
- * first of which has position `position`. The .kvot file has the same streams as one that came from an engine's file
- * with these rows. kvot_restore makes a file of it that holds the arrays, one after the other, as
- * [tokens][heads][head_dim]. `options->model_path` is not looked at. `run->device` counts for arrays of the host. Of
- * arrays on a device, only what is stored is copied to the host, and 24 bytes a row; rows are, chunk by chunk, where
- * they are stored without loss, or where the device has no memory left to work on them. */
+/* What an engine knows about its arrays, for the .kvot file to keep. Zeroed: nothing, and a sequence's first tokens. */
+typedef struct kvot_about {
+    uint32_t position;        /* of the first token in the arrays; the others follow */
+    const int32_t *tokens;    /* token ids from the start of the sequence; may be NULL if there are none */
+    size_t n_tokens;          /* may be more or fewer than the arrays have */
+    const char *architecture; /* as GGUF names it, at most 31 printable characters; NULL or "": unknown */
+    uint8_t model_digest[16]; /* as kvot_model_digest gives it; zero: unknown */
+    float rope_base;          /* 0: unknown */
+    unsigned rope_dims;       /* channels of a head that RoPE turns; 0: unknown */
+} kvot_about;
+
+/* Compresses K and V of `n_layers` layers: arrays[2 * layer] and arrays[2 * layer + 1], all of as many tokens. `about`
+ * may be NULL. The .kvot file has the same streams as one that came from an engine's file with these rows. kvot_restore
+ * makes a file of it that holds the token ids, then the arrays, one after the other, as [tokens][heads][head_dim].
+ * `options->model_path` is not looked at. `run->device` counts for arrays of the host. Of arrays on a device, only what
+ * is stored is copied to the host, and 24 bytes a row; rows are, chunk by chunk, where they are stored without loss, or
+ * where the device has no memory left to work on them. */
 KVOT_API kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_layers, const kvot_memory *memory,
-                                          uint32_t position, const char *output, const kvot_compress_options *options,
-                                          const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
+                                          const kvot_about *about, const char *output,
+                                          const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
+                                          kvot_error *error);
 
 /* ---- loading: a .kvot file into memory, layer by layer ---- */
 

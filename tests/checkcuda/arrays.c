@@ -76,10 +76,10 @@ static void compress_host(const caller *with, const char *device, const char *ou
     }
     kvot_run run = {.overwrite = true, .device = device};
     kvot_error error;
-    check_call(
-        with, device,
-        kvot_compress_arrays(arrays, LAYERS, NULL, with->shape.position, output, &with->options, &run, NULL, &error),
-        &error);
+    check_call(with, device,
+               kvot_compress_arrays(arrays, LAYERS, NULL, &(kvot_about){.position = with->shape.position}, output,
+                                    &with->options, &run, NULL, &error),
+               &error);
 }
 
 static void compress_device(const caller *with, layout layout, const char *output) {
@@ -96,10 +96,10 @@ static void compress_device(const caller *with, layout layout, const char *outpu
     kvot_run run = {.overwrite = true, .threads = with->threads};
     kvot_memory memory = {with->device, with->stream};
     kvot_error error;
-    check_call(
-        with, "kvot_compress_arrays",
-        kvot_compress_arrays(arrays, LAYERS, &memory, with->shape.position, output, &with->options, &run, NULL, &error),
-        &error);
+    check_call(with, "kvot_compress_arrays",
+               kvot_compress_arrays(arrays, LAYERS, &memory, &(kvot_about){.position = with->shape.position}, output,
+                                    &with->options, &run, NULL, &error),
+               &error);
     for (int p = 0; p < PLANES; p++) {
         if (!place_holds(&places[p], with->rows[p].rows))
             wrong("%s: layout %d: plane %d was written to", with->what, layout, p);

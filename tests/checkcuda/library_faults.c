@@ -21,6 +21,7 @@ static kvot_file *file_of_arrays;
 static uint8_t *expected_rows;
 
 static const kvot_run on_cuda = {.threads = 1, .device = "cuda:0"}, on_cpu = {.device = "cpu"};
+static const kvot_about about = {.position = POSITION};
 
 static kvot_status compress(kvot_error *error) {
     return kvot_compress(source.text, output.text, NULL, &on_cuda, NULL, error);
@@ -34,7 +35,7 @@ static kvot_status compress_arrays_with(int outliers, kvot_error *error) {
     kvot_compress_options options = kvot_compress_defaults();
     options.outliers = outliers;
     return kvot_compress_arrays((kvot_array[]){places[0].array, places[1].array}, 1,
-                                &(kvot_memory){places[0].device, NULL}, POSITION, output.text, &options, &on_cuda, NULL,
+                                &(kvot_memory){places[0].device, NULL}, &about, output.text, &options, &on_cuda, NULL,
                                 error);
 }
 
@@ -192,8 +193,8 @@ static void prepare(device *device, const char *data) {
         arrays[p].data = samples[p].rows;
     }
     row_bytes = samples[0].row_bytes;
-    must(kvot_compress_arrays(arrays, 1, NULL, POSITION, stored_arrays.text, NULL, &on_cpu, NULL, &error), &error);
-    must(kvot_compress_arrays(arrays, 1, NULL, POSITION, stored_arrays_fixed.text, &fixed, &on_cpu, NULL, &error),
+    must(kvot_compress_arrays(arrays, 1, NULL, &about, stored_arrays.text, NULL, &on_cpu, NULL, &error), &error);
+    must(kvot_compress_arrays(arrays, 1, NULL, &about, stored_arrays_fixed.text, &fixed, &on_cpu, NULL, &error),
          &error);
     must(kvot_open(stored_arrays.text, &file_of_arrays, &error), &error);
     expected_rows = samples[0].rows;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 enum { LAYERS = 2, TOKENS = 600, HEADS = 2, HEAD_DIM = 24, ROW = HEADS * HEAD_DIM, N = TOKENS * ROW, ROOM = 4 * N };
+enum { IDS = 701 };
 
 /* Orders of dimensions that engines have: token, head, channel strides, and the element at which an array begins. */
 static const int64_t layouts[][4] = {
@@ -21,6 +22,7 @@ static const int64_t layouts[][4] = {
 enum { LAYOUTS = sizeof layouts / sizeof *layouts };
 
 static uint16_t rows[2 * LAYERS][N], room[2 * LAYERS][ROOM], raw[2 * LAYERS][N];
+static int32_t ids[IDS];
 
 static kvot_array array_of(uint16_t *memory, int layout, uint32_t tokens) {
     const int64_t *at = layouts[layout];
@@ -54,8 +56,17 @@ static void compress(const char *name, int layout, const kvot_compress_options *
             *element(&arrays[p], i / ROW, i % ROW / HEAD_DIM, i % HEAD_DIM) = rows[p][i];
     }
     kvot_run run = {.threads = threads, .overwrite = true};
+    for (int i = 0; i < IDS; i++)
+        ids[i] = 3 * i;
+    kvot_about about = {.position = 100,
+                        .tokens = ids,
+                        .n_tokens = IDS,
+                        .architecture = "some model, with 31 characters.",
+                        .model_digest = {1, 2, 3},
+                        .rope_base = 1e4f,
+                        .rope_dims = HEAD_DIM / 2};
     kvot_error error = {0};
-    CU_ASSERT_EQUAL_FATAL(kvot_compress_arrays(arrays, LAYERS, NULL, 100, path(name), options, &run, NULL, &error),
+    CU_ASSERT_EQUAL_FATAL(kvot_compress_arrays(arrays, LAYERS, NULL, &about, path(name), options, &run, NULL, &error),
                           KVOT_OK);
 }
 
@@ -98,6 +109,19 @@ static void restore_part(kvot_file *file, size_t plane, uint64_t first, uint32_t
     CU_ASSERT_TRUE(touched <= (size_t)n * ROW); /* nothing in the gaps */
 }
 
+/* What the engine said of its arrays is in the file. */
+static void check_about(kvot_file *file) {
+    const kvot_info *info = kvot_file_info(file);
+    CU_ASSERT_STRING_EQUAL(info->architecture, "some model, with 31 characters.");
+    CU_ASSERT_EQUAL(memcmp(info->model_digest, (uint8_t[16]){1, 2, 3}, 16), 0);
+    CU_ASSERT_EQUAL(info->rope_base, 1e4f);
+    CU_ASSERT_EQUAL(info->rope_dims, HEAD_DIM / 2);
+    CU_ASSERT_EQUAL(info->tokens, IDS);
+    int32_t found[IDS] = {0};
+    CU_ASSERT_EQUAL(kvot_file_tokens(file, 1, IDS - 1, found + 1, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(memcmp(found, ids, sizeof ids), 0);
+}
+
 static void restored_parts_are_those_of_the_file(bool lossless) {
     kvot_compress_options options = kvot_compress_defaults();
     options.codec = lossless ? KVOT_LOSSLESS : KVOT_OTT;
@@ -105,12 +129,16 @@ static void restored_parts_are_those_of_the_file(bool lossless) {
     compress("some.kvot", 2, &options, 0);
     CU_ASSERT_EQUAL_FATAL(kvot_restore(path("some.kvot"), path("raw"), &(kvot_run){.overwrite = true}, NULL, NULL),
                           KVOT_OK);
-    CU_ASSERT_EQUAL(read_file("raw", raw, sizeof raw + 1), sizeof raw);
+    static uint8_t file_bytes[sizeof ids + sizeof raw + 1];
+    CU_ASSERT_EQUAL(read_file("raw", file_bytes, sizeof file_bytes), sizeof ids + sizeof raw);
+    CU_ASSERT_EQUAL(memcmp(file_bytes, ids, sizeof ids), 0);
+    memcpy(raw, file_bytes + sizeof ids, sizeof raw);
     CU_ASSERT_EQUAL(memcmp(raw, rows, sizeof raw) == 0, lossless);
     kvot_file *file;
     CU_ASSERT_EQUAL_FATAL(kvot_open(path("some.kvot"), &file, NULL), KVOT_OK);
     CU_ASSERT_STRING_EQUAL(kvot_file_info(file)->source, "arrays");
     CU_ASSERT_EQUAL(kvot_file_info(file)->n_planes, 2 * LAYERS);
+    check_about(file);
     /* Chunks end at positions 256 and 512, rows 156 and 412. */
     static const uint32_t parts[][2] = {{0, TOKENS}, {0, 1}, {156, 256}, {155, 2}, {1, 598}, {599, 1}};
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
@@ -134,10 +162,16 @@ static void wrong_arrays_are_refused(void) {
     kvot_array arrays[2] = {array_of(room[0], 0, TOKENS), array_of(room[1], 0, TOKENS)}, good = arrays[0];
     const kvot_status wrong = KVOT_E_ARGUMENT;
     const char *out = path("wrong.kvot");
-#define TRY(n, position) kvot_compress_arrays(arrays, n, NULL, position, out, NULL, &run, NULL, NULL)
+#define TRY(n, first)                                                                                                  \
+    kvot_compress_arrays(arrays, n, NULL, &(kvot_about){.position = first}, out, NULL, &run, NULL, NULL)
     CU_ASSERT_EQUAL(TRY(0, 0), wrong);
     CU_ASSERT_EQUAL(TRY(1, 1u << 31), wrong);
     CU_ASSERT_EQUAL(TRY(1, INT32_MAX - TOKENS + 1), wrong);
+#define TRY_ABOUT(...) kvot_compress_arrays(arrays, 1, NULL, &(kvot_about){__VA_ARGS__}, out, NULL, &run, NULL, NULL)
+    CU_ASSERT_EQUAL(TRY_ABOUT(.architecture = "some model, with 32 characters.."), wrong);
+    CU_ASSERT_EQUAL(TRY_ABOUT(.architecture = "a\nb"), wrong);
+    CU_ASSERT_EQUAL(TRY_ABOUT(.n_tokens = 1), wrong);
+    CU_ASSERT_EQUAL(TRY_ABOUT(.tokens = ids, .n_tokens = (size_t)1 << 32), wrong);
     arrays[1].tokens--;
     CU_ASSERT_EQUAL(TRY(1, 0), wrong);
     arrays[1] = good;
