@@ -198,6 +198,21 @@ KVOT_API const kvot_info *kvot_file_info(const kvot_file *file);
 /* Copies token ids `first` to `first + n - 1` to `ids`. */
 KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n, int32_t *ids, kvot_error *error);
 
+typedef struct kvot_match {
+    bool model_known; /* the file says which model made it */
+    uint64_t tokens;  /* leading tokens that file and list have in common; 0 if the file holds no token ids */
+} kvot_match;
+
+/* Checks an open file against a model, `model_digest` as kvot_model_digest gives it, and `n` token ids from the start
+ * of a sequence. KVOT_E_MODEL if the file says that another model made it. NULL and zero stand for any model. What the
+ * file holds of the tokens that match, its planes say: an engine may have kept one row less than tokens, or, of layers
+ * with a sliding window, only the last rows. */
+KVOT_API kvot_status kvot_file_match(kvot_file *file, const uint8_t *model_digest, const int32_t *tokens, size_t n,
+                                     kvot_match *match, kvot_error *error);
+
+/* The identity of a model: of its GGUF file's metadata and tensor list. KVOT_E_UNKNOWN if it is no GGUF file. */
+KVOT_API kvot_status kvot_model_digest(const char *model_path, uint8_t digest[16], kvot_error *error);
+
 /* NULL is allowed. */
 KVOT_API void kvot_close(kvot_file *file);
 

@@ -2,7 +2,6 @@
 
 #include "../../lib/kvot.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,14 +39,6 @@ static void fill(void) {
             rows[p][i] = (uint16_t)(0x3000 + unit_random() % 0xc00 + (i % 7 == 0 ? 0x8000 : 0));
 }
 
-static const char *path(const char *name) {
-    static char paths[4][64];
-    static int next;
-    char *text = paths[next++ % 4];
-    snprintf(text, sizeof paths[0], "/tmp/kvot-arrays-%d-%s", (int)getpid(), name);
-    return text;
-}
-
 static void compress(const char *name, int layout, const kvot_compress_options *options, unsigned threads) {
     kvot_array arrays[2 * LAYERS];
     for (int p = 0; p < 2 * LAYERS; p++) {
@@ -66,16 +57,8 @@ static void compress(const char *name, int layout, const kvot_compress_options *
                         .rope_base = 1e4f,
                         .rope_dims = HEAD_DIM / 2};
     kvot_error error = {0};
-    CU_ASSERT_EQUAL_FATAL(kvot_compress_arrays(arrays, LAYERS, NULL, &about, path(name), options, &run, NULL, &error),
-                          KVOT_OK);
-}
-
-static size_t read_file(const char *name, void *to, size_t most) {
-    FILE *file = fopen(path(name), "rb");
-    size_t n = file ? fread(to, 1, most, file) : 0;
-    if (file)
-        fclose(file);
-    return n;
+    CU_ASSERT_EQUAL_FATAL(
+        kvot_compress_arrays(arrays, LAYERS, NULL, &about, unit_path(name), options, &run, NULL, &error), KVOT_OK);
 }
 
 /* However the arrays lie in memory, and however many threads there are, the file is the same. */
@@ -83,15 +66,15 @@ static void files_do_not_depend_on_strides(void) {
     static uint8_t first[1 << 20], other[1 << 20];
     fill();
     compress("first", 0, NULL, 1);
-    size_t n = read_file("first", first, sizeof first);
+    size_t n = unit_read_file("first", first, sizeof first);
     CU_ASSERT_TRUE(n > 0 && n < sizeof first);
     for (int layout = 1; layout < LAYOUTS; layout++) {
         compress("other", layout, NULL, 3);
-        CU_ASSERT_EQUAL(read_file("other", other, sizeof other), n);
+        CU_ASSERT_EQUAL(unit_read_file("other", other, sizeof other), n);
         CU_ASSERT_EQUAL(memcmp(first, other, n), 0);
     }
-    unlink(path("first"));
-    unlink(path("other"));
+    unlink(unit_path("first"));
+    unlink(unit_path("other"));
 }
 
 /* Restores tokens `first` to `first + n` into `layout` and compares with `raw`, what kvot_restore gave. */
@@ -127,15 +110,15 @@ static void restored_parts_are_those_of_the_file(bool lossless) {
     options.codec = lossless ? KVOT_LOSSLESS : KVOT_OTT;
     fill();
     compress("some.kvot", 2, &options, 0);
-    CU_ASSERT_EQUAL_FATAL(kvot_restore(path("some.kvot"), path("raw"), &(kvot_run){.overwrite = true}, NULL, NULL),
-                          KVOT_OK);
+    CU_ASSERT_EQUAL_FATAL(
+        kvot_restore(unit_path("some.kvot"), unit_path("raw"), &(kvot_run){.overwrite = true}, NULL, NULL), KVOT_OK);
     static uint8_t file_bytes[sizeof ids + sizeof raw + 1];
-    CU_ASSERT_EQUAL(read_file("raw", file_bytes, sizeof file_bytes), sizeof ids + sizeof raw);
+    CU_ASSERT_EQUAL(unit_read_file("raw", file_bytes, sizeof file_bytes), sizeof ids + sizeof raw);
     CU_ASSERT_EQUAL(memcmp(file_bytes, ids, sizeof ids), 0);
     memcpy(raw, file_bytes + sizeof ids, sizeof raw);
     CU_ASSERT_EQUAL(memcmp(raw, rows, sizeof raw) == 0, lossless);
     kvot_file *file;
-    CU_ASSERT_EQUAL_FATAL(kvot_open(path("some.kvot"), &file, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL_FATAL(kvot_open(unit_path("some.kvot"), &file, NULL), KVOT_OK);
     CU_ASSERT_STRING_EQUAL(kvot_file_info(file)->source, "arrays");
     CU_ASSERT_EQUAL(kvot_file_info(file)->n_planes, 2 * LAYERS);
     check_about(file);
@@ -145,8 +128,8 @@ static void restored_parts_are_those_of_the_file(bool lossless) {
         for (int layout = 0; layout < LAYOUTS; layout++)
             restore_part(file, part % 4, parts[part][0], parts[part][1], layout);
     kvot_close(file);
-    unlink(path("some.kvot"));
-    unlink(path("raw"));
+    unlink(unit_path("some.kvot"));
+    unlink(unit_path("raw"));
 }
 
 static void quantized_parts_are_those_of_the_file(void) {
@@ -161,7 +144,7 @@ static void wrong_arrays_are_refused(void) {
     kvot_run run = {.overwrite = true};
     kvot_array arrays[2] = {array_of(room[0], 0, TOKENS), array_of(room[1], 0, TOKENS)}, good = arrays[0];
     const kvot_status wrong = KVOT_E_ARGUMENT;
-    const char *out = path("wrong.kvot");
+    const char *out = unit_path("wrong.kvot");
 #define TRY(n, first)                                                                                                  \
     kvot_compress_arrays(arrays, n, NULL, &(kvot_about){.position = first}, out, NULL, &run, NULL, NULL)
     CU_ASSERT_EQUAL(TRY(0, 0), wrong);
@@ -209,16 +192,16 @@ static void files_do_not_depend_on_flushed_denormals(void) {
         for (int i = 0; i < N; i++)
             rows[p][i] &= 0x83ff; /* denormal halves */
     compress("first", 0, NULL, 2);
-    size_t n = read_file("first", first, sizeof first);
+    size_t n = unit_read_file("first", first, sizeof first);
     unsigned before = __builtin_ia32_stmxcsr();
     __builtin_ia32_ldmxcsr(before | 0x8040);
     compress("other", 0, NULL, 2);
     CU_ASSERT_EQUAL(__builtin_ia32_stmxcsr() & 0x8040, 0x8040); /* the caller's are left alone */
     __builtin_ia32_ldmxcsr(before);
-    CU_ASSERT_EQUAL(read_file("other", other, sizeof other), n);
+    CU_ASSERT_EQUAL(unit_read_file("other", other, sizeof other), n);
     CU_ASSERT_EQUAL(memcmp(first, other, n), 0);
-    unlink(path("first"));
-    unlink(path("other"));
+    unlink(unit_path("first"));
+    unlink(unit_path("other"));
 #endif
 }
 
