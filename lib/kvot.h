@@ -213,6 +213,11 @@ KVOT_API kvot_status kvot_file_match(kvot_file *file, const uint8_t *model_diges
 /* The identity of a model: of its GGUF file's metadata and tensor list. KVOT_E_UNKNOWN if it is no GGUF file. */
 KVOT_API kvot_status kvot_model_digest(const char *model_path, uint8_t digest[16], kvot_error *error);
 
+/* Writes the engine's file again, as kvot_restore does, to `to`, memory of the caller with room for `bytes` bytes, at
+ * least kvot_info's original_bytes. After a failure its contents are undefined. */
+KVOT_API kvot_status kvot_restore_memory(kvot_file *file, void *to, uint64_t bytes, const kvot_run *run,
+                                         kvot_error *error);
+
 /* NULL is allowed. */
 KVOT_API void kvot_close(kvot_file *file);
 

@@ -117,11 +117,18 @@ static void restored_parts_are_those_of_the_file(bool lossless) {
     CU_ASSERT_EQUAL(memcmp(file_bytes, ids, sizeof ids), 0);
     memcpy(raw, file_bytes + sizeof ids, sizeof raw);
     CU_ASSERT_EQUAL(memcmp(raw, rows, sizeof raw) == 0, lossless);
+    static uint8_t in_memory[sizeof file_bytes];
+    memset(in_memory, 0x11, sizeof in_memory);
     kvot_file *file;
     CU_ASSERT_EQUAL_FATAL(kvot_open(unit_path("some.kvot"), &file, NULL), KVOT_OK);
     CU_ASSERT_STRING_EQUAL(kvot_file_info(file)->source, "arrays");
     CU_ASSERT_EQUAL(kvot_file_info(file)->n_planes, 2 * LAYERS);
     check_about(file);
+    uint64_t bytes = sizeof ids + sizeof raw;
+    CU_ASSERT_EQUAL(kvot_restore_memory(file, in_memory, bytes - 1, NULL, NULL), KVOT_E_ARGUMENT);
+    CU_ASSERT_EQUAL(kvot_restore_memory(file, in_memory, bytes, NULL, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(memcmp(in_memory, file_bytes, bytes), 0);
+    CU_ASSERT_EQUAL(in_memory[bytes], 0x11);
     /* Chunks end at positions 256 and 512, rows 156 and 412. */
     static const uint32_t parts[][2] = {{0, TOKENS}, {0, 1}, {156, 256}, {155, 2}, {1, 598}, {599, 1}};
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
