@@ -198,6 +198,11 @@ KVOT_API const kvot_info *kvot_file_info(const kvot_file *file);
 /* Copies token ids `first` to `first + n - 1` to `ids`. */
 KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n, int32_t *ids, kvot_error *error);
 
+/* Copies the positions in their sequence of rows `first` to `first + n - 1` of plane `plane`, its number in kvot_info,
+ * of a .kvot file. They rise, until rows of another sequence begin. Any number of threads. */
+KVOT_API kvot_status kvot_file_positions(const kvot_file *file, size_t plane, uint64_t first, size_t n,
+                                         int32_t *positions, kvot_error *error);
+
 typedef struct kvot_match {
     bool model_known; /* the file says which model made it */
     uint64_t tokens;  /* leading tokens that file and list have in common; 0 if the file holds no token ids */
@@ -352,6 +357,50 @@ typedef struct kvot_bench_result {
  * .kvot file. run->overwrite is not looked at. */
 KVOT_API kvot_status kvot_bench(const char *path, const char *original, const kvot_run *run, kvot_bench_result *result,
                                 kvot_error *error);
+
+/* ---- quantized planes as they lie in the file, without unpacking ---- */
+
+typedef struct kvot_map kvot_map;
+
+/* One chunk of a plane stored with KVOT_OTT, as "ott streams" in format/SPEC.md has it. All pointers are into the
+ * mapping, aligned to 16 bytes (exact_rows: to 2), and read-only. Element (row, head, channel) of a row that is not
+ * exact is code * scale + minimum, in f32, rounded to `type`. */
+typedef struct kvot_chunk {
+    uint64_t first_row;           /* of the plane; kvot_file_positions says where its rows are */
+    uint32_t rows;                /* 1 to 256 */
+    kvot_kind kind;               /* K: a range for each channel of `group` rows; V: for `group` channels of a row */
+    kvot_type type;               /* of exact rows, scales and minima */
+    uint32_t heads, head_dim;     /* channels of a row: heads * head_dim */
+    unsigned bits, group;         /* 2, 3, 4 or 8; 32, 64 or 128 */
+    const uint16_t *exact_counts; /* [heads]: how many rows are exact */
+    const uint16_t *exact_rows;   /* head by head: which rows of the chunk, rising within a head */
+    const void *exact;            /* head_dim elements for each of these */
+    const void *scales, *minima;  /* [n_ranges]. K: range (row / group) * heads * head_dim + channel; V: range
+                                     (row * heads + head) * ceil(head_dim / group) + channel of the head / group */
+    uint32_t n_ranges;
+    const uint8_t *codes;    /* [rows][row_code_bytes]; channel c (of all heads) is bits c * b to c * b + b - 1, lowest
+                                first; b is 2 for 3-bit codes, else `bits` */
+    uint32_t row_code_bytes; /* ceil(channels * b / 8) */
+    const uint8_t *high; /* [rows][row_high_bytes]: of 3-bit codes, the third bit of channel c is bit c. Else NULL */
+    uint32_t row_high_bytes;
+} kvot_chunk;
+
+/* Maps an open .kvot file. A chunk's structure is checked when it is first asked for, its checksum also, unless
+ * `checksums` is false. KVOT_E_UNSUPPORTED where the file system cannot map files. On success `*map` is to be given to
+ * kvot_map_close before the file is closed; pointers into it are good until then. The mapping stays what it is when
+ * another file takes the name, which is how this library replaces files; it never shortens or changes one that is
+ * there. Whoever else does pulls the ground away: the process then gets SIGBUS, or sees what was written.
+ * Threads: any number may use a map and what it gives at the same time, also while one reads the file. */
+KVOT_API kvot_status kvot_map_open(const kvot_file *file, bool checksums, kvot_map **map, kvot_error *error);
+
+/* How many chunks plane `plane`, its number in kvot_info, has; 0 if there is no such plane. */
+KVOT_API size_t kvot_map_chunks(const kvot_map *map, size_t plane);
+
+/* Finds chunk `chunk` of a plane. Nothing is copied. KVOT_E_ARGUMENT for planes stored without loss. */
+KVOT_API kvot_status kvot_map_chunk(const kvot_map *map, size_t plane, size_t chunk, kvot_chunk *to, kvot_error *error);
+
+/* NULL is allowed. */
+KVOT_API void kvot_map_close(kvot_map *map);
 
 typedef struct kvot_difference {
     bool identical;                                      /* bit for bit */
