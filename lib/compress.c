@@ -125,10 +125,9 @@ static void drop(void *memory) {
     unit_encoder_free(memory);
 }
 
-/* Writes the cache's streams and index. */
-static kvot_status write_cache(compress_context *compress, kvot_error *error) {
+kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_error *error) {
     const cache *cache = compress->cache;
-    pool_jobs jobs = {.count = cache->n_jobs,
+    pool_jobs jobs = {.count = n_jobs,
                       .threads = run_threads(compress->progress->run, compress->source->place.device),
                       .slot_bytes = sizeof(unit_encoder),
                       .context = compress,
@@ -153,7 +152,7 @@ kvot_status compress_cache(compress_context *compress, kvot_error *error) {
                                                    compress->source, &progress, error)
                              : KVOT_OK;
     if (status == KVOT_OK)
-        status = write_cache(compress, error);
+        status = compress_write(compress, compress->cache->n_jobs, error);
     fixed_outliers_free(&fixed);
     return status;
 }
@@ -171,7 +170,7 @@ kvot_status compress_plan(plan *plan, const source *source, unsigned mode, const
     plan_free(plan);
     compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
     if ((status = output_open(&out, output_path, mode, run, false, error)) == KVOT_OK &&
-        (status = writer_open(&writer, &out, error)) == KVOT_OK &&
+        (status = writer_open(&writer, &out, false, error)) == KVOT_OK &&
         (status = compress_cache(&compress, error)) == KVOT_OK)
         status = output_commit(&out, error);
     if (sizes && status == KVOT_OK)

@@ -45,10 +45,14 @@ typedef struct compress_context {
     writer *writer;
     const kvot_run *run;
     uint64_t kept_chunks, new_chunks; /* of planes: counted */
-    /* compress_cache's own */
+    /* Filled in by compress_cache */
     const struct fixed_outliers *fixed; /* NULL: the chunk's own rule */
     run_progress *progress;
 } compress_context;
+
+/* Encodes and writes the cache's first `n_jobs` jobs, the others' streams being there; then the index and the footer.
+ */
+kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_error *error);
 
 /* Encodes and writes what is not kept, then the index and the footer. */
 kvot_status compress_cache(compress_context *compress, kvot_error *error);

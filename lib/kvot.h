@@ -283,6 +283,37 @@ KVOT_API kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_lay
                                           const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
                                           kvot_error *error);
 
+typedef struct kvot_writer kvot_writer;
+
+/* Begins a .kvot file whose chunks an engine hands over as it makes them. K and V of layer `l` look like shapes[2 * l]
+ * and shapes[2 * l + 1], of which data, tokens and strides are not looked at; of `about`, which may be NULL, the token
+ * ids are not. KVOT_E_ARGUMENT if `options` ask for a fixed number of outliers: these are chosen over all tokens. Of
+ * `run`, `overwrite` counts, and `device`, for arrays of the host. On success `*writer` is to be given to
+ * kvot_writer_finish or kvot_writer_abort. */
+KVOT_API kvot_status kvot_writer_open(const char *output, const kvot_array *shapes, size_t n_layers,
+                                      const kvot_about *about, const kvot_compress_options *options,
+                                      const kvot_run *run, kvot_writer **writer, kvot_error *error);
+
+/* Hands over K and V of tokens `first` to `first + keys->tokens - 1` (0 is the one at about->position) of a layer.
+ * Every layer's tokens are handed over once, in any order, and in whole chunks: these begin at token 0 and where the
+ * position is a multiple of 256, and end where the next one begins or the last token of all is. The chunks are encoded
+ * by the calling thread and written when the call returns; the arrays are then the caller's again. Any number of
+ * threads may call this for one writer at the same time, and each then works. The device and stream in `memory`, as for
+ * kvot_compress_arrays, stay in use until the writer is finished or aborted. After KVOT_E_ARGUMENT nothing has happened
+ * to the chunk that is to blame, nor to those behind it; after KVOT_E_IO the writer is of no more use. */
+KVOT_API kvot_status kvot_writer_put(kvot_writer *writer, size_t layer, uint32_t first, const kvot_array *keys,
+                                     const kvot_array *values, const kvot_memory *memory, kvot_error *error);
+
+/* Completes the file, which then appears under its name. Each layer has `tokens` tokens; KVOT_E_ARGUMENT, and no file,
+ * if some were not handed over. `ids`: `n_ids` token ids from the start of the sequence, as in kvot_about. What the
+ * file holds is what kvot_compress_arrays makes of the same arrays, with streams in the order in which they came.
+ * `writer` is freed, also on failure. No other call may be using it. */
+KVOT_API kvot_status kvot_writer_finish(kvot_writer *writer, uint32_t tokens, const int32_t *ids, size_t n_ids,
+                                        kvot_sizes *sizes, kvot_error *error);
+
+/* Frees the writer and leaves no file. NULL is allowed. No other call may be using it. */
+KVOT_API void kvot_writer_abort(kvot_writer *writer);
+
 /* ---- loading: a .kvot file into memory, layer by layer ---- */
 
 /* Tokens `first` to `first + to.tokens - 1` of one plane, and where they are to go. */

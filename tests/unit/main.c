@@ -7,9 +7,11 @@
 static const struct {
     const char *name;
     const unit_test *tests;
-} suites[] = {{"format", format_tests},  {"kernels", kernel_tests}, {"codecs", codec_tests},
-              {"engines", engine_tests}, {"cache", cache_tests},    {"pool", pool_tests},
-              {"arrays", array_tests},   {"match", match_tests},    {"map", map_tests}};
+} suites[] = {{"format", format_tests}, {"kernels", kernel_tests},
+              {"codecs", codec_tests},  {"engines", engine_tests},
+              {"cache", cache_tests},   {"pool", pool_tests},
+              {"arrays", array_tests},  {"match", match_tests},
+              {"map", map_tests},       {"stream_writer", stream_writer_tests}};
 
 unsigned unit_random(void) {
     static unsigned state = 1;
