@@ -4,7 +4,8 @@
  * that cannot seek is first copied to an unnamed temporary file in $TMPDIR (or /tmp). An output appears under its name
  * only once it is complete; a call that fails leaves nothing behind, but for what it had written to standard output.
  *
- * Threads: calls may run at the same time on different files. A kvot_file may be read by one thread at a time.
+ * Threads: calls may run at the same time on different files. A kvot_file may be read by one thread at a time, a
+ * kvot_map by any number, and any number may hand chunks to a kvot_writer.
  * Errors: a call returns KVOT_OK or a status, and, if `error` is not NULL, fills it with one line of detail.
  * Lengths are in bytes unless a name says otherwise; positions and counts of tokens are plain numbers.
  */
