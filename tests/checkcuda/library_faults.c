@@ -4,6 +4,7 @@
 #include "place.h"
 #include "shim.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,35 @@ static kvot_status compress_arrays(kvot_error *error) {
     return compress_arrays_with(KVOT_OUTLIERS_AUTO, error);
 }
 
+/* Hands chunks over from a thread of its own, as an engine may. */
+typedef struct engine_thread {
+    kvot_writer *writer;
+    kvot_status status;
+    kvot_error *error;
+} engine_thread;
+
+static void *put_chunks(void *argument) {
+    engine_thread *with = argument;
+    kvot_memory memory = {places[0].device, NULL};
+    with->status = kvot_writer_put(with->writer, 0, 0, &places[0].array, &places[1].array, &memory, with->error);
+    return NULL;
+}
+
+static kvot_status write_chunks(kvot_error *error) {
+    kvot_array shapes[] = {places[0].array, places[1].array};
+    engine_thread with = {.error = error};
+    pthread_t thread;
+    kvot_status status = kvot_writer_open(output.text, shapes, 1, &about, NULL, &on_cpu, &with.writer, error);
+    if (status != KVOT_OK)
+        return status;
+    CHECK(pthread_create(&thread, NULL, put_chunks, &with) == 0);
+    pthread_join(thread, NULL);
+    if (with.status == KVOT_OK)
+        return kvot_writer_finish(with.writer, TOKENS, NULL, 0, NULL, error);
+    kvot_writer_abort(with.writer);
+    return with.status;
+}
+
 static kvot_status compress_arrays_fixed(kvot_error *error) {
     return compress_arrays_with(OUTLIERS, error);
 }
@@ -71,6 +101,7 @@ static const operation operations[] = {
     {"kvot_restore", restore, &restored, false},
     {"kvot_compress_arrays", compress_arrays, &stored_arrays, true},
     {"kvot_compress_arrays, fixed", compress_arrays_fixed, &stored_arrays_fixed, true},
+    {"kvot_writer", write_chunks, &stored_arrays, true},
     {"kvot_load", restore_array, NULL, true}};
 
 static const char *error_name(cu_result result) {
