@@ -200,7 +200,8 @@ KVOT_API const kvot_info *kvot_file_info(const kvot_file *file);
 KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n, int32_t *ids, kvot_error *error);
 
 /* Copies the positions in their sequence of rows `first` to `first + n - 1` of plane `plane`, its number in kvot_info,
- * of a .kvot file. They rise, until rows of another sequence begin. Any number of threads. */
+ * of a .kvot file. They rise, until rows of another sequence begin, or of a checkpoint that does not continue this one.
+ * Any number of threads. */
 KVOT_API kvot_status kvot_file_positions(const kvot_file *file, size_t plane, uint64_t first, size_t n,
                                          int32_t *positions, kvot_error *error);
 

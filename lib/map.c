@@ -84,9 +84,9 @@ static kvot_type public_type(unsigned type) {
 
 kvot_status kvot_map_chunk(const kvot_map *map, size_t plane, size_t chunk, kvot_chunk *to, kvot_error *error) {
     const cache *cache = &map->reader->cache;
-    const format_plane *about = &cache->tables.planes[plane];
     if (chunk >= kvot_map_chunks(map, plane))
         return fail(error, KVOT_E_ARGUMENT, "%s: has no chunk %zu of plane %zu", map->reader->in.name, chunk, plane);
+    const format_plane *about = &cache->tables.planes[plane];
     if (about->codec != FORMAT_OTT)
         return fail(error, KVOT_E_ARGUMENT, "%s: plane %zu is stored without loss, and not as it is used",
                     map->reader->in.name, plane);
