@@ -421,8 +421,9 @@ typedef struct kvot_chunk {
 /* Maps an open .kvot file. A chunk's structure is checked when it is first asked for, its checksum also, unless
  * `checksums` is false. KVOT_E_UNSUPPORTED where the file system cannot map files. On success `*map` is to be given to
  * kvot_map_close before the file is closed; pointers into it are good until then. The mapping stays what it is when
- * another file takes the name, which is how this library replaces files; it never shortens or changes one that is
- * there. Whoever else does pulls the ground away: the process then gets SIGBUS, or sees what was written.
+ * another file takes the name, which is how this library replaces files; appending never touches what an open file has.
+ * Whoever else shortens or overwrites the file pulls the ground away: the process then gets SIGBUS, or sees what was
+ * written.
  * Threads: any number may use a map and what it gives at the same time, also while one reads the file. */
 KVOT_API kvot_status kvot_map_open(const kvot_file *file, bool checksums, kvot_map **map, kvot_error *error);
 
