@@ -16,15 +16,24 @@ uint64_t array_row_bytes(const kvot_array *array) {
     return (uint64_t)array->heads * array->head_dim * element_bytes(array);
 }
 
-kvot_status array_check(const kvot_array *array, const char *what, kvot_error *error) {
+kvot_status array_check_shape(const kvot_array *array, const char *what, kvot_error *error) {
     if ((unsigned)array->type > KVOT_BYTES)
         return fail(error, KVOT_E_ARGUMENT, "%s: there is no such element type", what);
-    if (!array->data || array->tokens == 0 || array->heads == 0 || array->head_dim == 0)
-        return fail(error, KVOT_E_ARGUMENT, "%s: no data, tokens, heads or channels", what);
-    if ((uintptr_t)array->data % element_bytes(array) != 0)
-        return fail(error, KVOT_E_ARGUMENT, "%s: the address is not aligned to an element", what);
+    if (array->heads == 0 || array->head_dim == 0)
+        return fail(error, KVOT_E_ARGUMENT, "%s: no heads or channels", what);
     if ((uint64_t)array->heads * array->head_dim > FORMAT_CHUNK_BYTES / element_bytes(array))
         return fail(error, KVOT_E_ARGUMENT, "%s: a token has more than %d bytes", what, FORMAT_CHUNK_BYTES);
+    return KVOT_OK;
+}
+
+kvot_status array_check(const kvot_array *array, const char *what, kvot_error *error) {
+    kvot_status status = array_check_shape(array, what, error);
+    if (status != KVOT_OK)
+        return status;
+    if (!array->data || array->tokens == 0)
+        return fail(error, KVOT_E_ARGUMENT, "%s: no data or tokens", what);
+    if ((uintptr_t)array->data % element_bytes(array) != 0)
+        return fail(error, KVOT_E_ARGUMENT, "%s: the address is not aligned to an element", what);
     return KVOT_OK;
 }
 

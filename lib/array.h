@@ -4,7 +4,9 @@
 
 #include "codecs/codec.h"
 
-/* KVOT_E_ARGUMENT if there is no such array. `what` names it. */
+/* KVOT_E_ARGUMENT if there is no such array, or, of the shape alone, no array whose tokens look like that. `what` names
+ * it. */
+kvot_status array_check_shape(const kvot_array *array, const char *what, kvot_error *error);
 kvot_status array_check(const kvot_array *array, const char *what, kvot_error *error);
 
 /* As formats and kernels name its type; bytes of a row. */

@@ -7,18 +7,14 @@
 #include "outliers.h"
 #include "rows.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-static const kvot_compress_options defaults = {
+const kvot_compress_options compress_defaults = {
     .codec = KVOT_OTT, .bits = 4, .group = 64, .outliers = KVOT_OUTLIERS_AUTO};
 
 kvot_compress_options kvot_compress_defaults(void) {
-    return defaults;
+    return compress_defaults;
 }
 
-static kvot_status check_options(const kvot_compress_options *options, kvot_error *error) {
+kvot_status compress_check_options(const kvot_compress_options *options, kvot_error *error) {
     if (options->codec != KVOT_LOSSLESS && options->codec != KVOT_OTT)
         return fail(error, KVOT_E_ARGUMENT, "there is no such codec");
     if (options->codec == KVOT_LOSSLESS)
@@ -58,18 +54,16 @@ static kvot_status encode_verbatim(const compress_context *compress, unit_encode
     return status == KVOT_OK ? unit_encode_lossless(encoder, &codec_verbatim, n, error) : status;
 }
 
-/* Finds the rows of plane `i` of a unit: where the device has them, else in host memory. */
+/* Finds the rows of plane `i` of a unit. */
 static kvot_status find_rows(const compress_context *compress, unit_encoder *encoder, cache_job job, uint32_t i,
                              kvot_error *error) {
-    uint32_t p = job.unit->first_plane + i;
-    unit_stream *of = &encoder->streams[i];
-    if (compress->source->place.on_device)
-        return source_on_device(compress->source, &encoder->codec, p, job.chunk, &of->at, error);
-    size_t bytes = (size_t)job.chunk->rows * compress->cache->tables.planes[p].row_bytes;
-    kvot_status status = unit_rows(encoder, i, bytes, error);
-    return status == KVOT_OK
-               ? source_rows(compress->source, compress->cache, &encoder->codec, p, job.chunk, of->rows, error)
-               : status;
+    const source *source = compress->source;
+    uint32_t p = job.unit->first_plane + i, n = job.chunk->rows;
+    if (source->arrays)
+        return compress_take_array(&source->place, encoder, i, &source->arrays[p], job.chunk->first_row, n, error);
+    kvot_status status = unit_rows(encoder, i, (size_t)n * compress->cache->tables.planes[p].row_bytes, error);
+    return status == KVOT_OK ? cache_gather(compress->cache, p, job.chunk, source->in, encoder->streams[i].rows, error)
+                             : status;
 }
 
 static kvot_status encode_unit(const compress_context *compress, unit_encoder *encoder, cache_job job,
@@ -131,10 +125,9 @@ static void drop(void *memory) {
     unit_encoder_free(memory);
 }
 
-/* Writes the cache's streams and index. */
-static kvot_status write_cache(compress_context *compress, kvot_error *error) {
+kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_error *error) {
     const cache *cache = compress->cache;
-    pool_jobs jobs = {.count = cache->n_jobs,
+    pool_jobs jobs = {.count = n_jobs,
                       .threads = run_threads(compress->progress->run, compress->source->place.device),
                       .slot_bytes = sizeof(unit_encoder),
                       .context = compress,
@@ -159,27 +152,25 @@ kvot_status compress_cache(compress_context *compress, kvot_error *error) {
                                                    compress->source, &progress, error)
                              : KVOT_OK;
     if (status == KVOT_OK)
-        status = write_cache(compress, error);
+        status = compress_write(compress, compress->cache->n_jobs, error);
     fixed_outliers_free(&fixed);
     return status;
 }
 
-/* Compresses what `plan` describes. `mode`: permissions of a new output. */
-static kvot_status compress_plan(plan *plan, const source *source, unsigned mode, const char *output_path,
-                                 const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
-                                 kvot_error *error) {
+kvot_status compress_plan(plan *plan, const source *source, unsigned mode, const char *output_path,
+                          const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
+                          kvot_error *error) {
     cache cache = {0};
     writer writer = {0};
     output out = {OUTPUT_NONE};
-    const input nothing = {.fd = -1, .name = "arrays"}; /* no position occurs twice, so nothing is read */
     compress_set_codecs(plan, options);
-    kvot_status status = rows_to_cache(plan, source->in ? source->in : &nothing, &cache, error);
+    kvot_status status = rows_to_cache(plan, source->in, &cache, error);
     if (status != KVOT_OK)
         goto end;
     plan_free(plan);
     compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
     if ((status = output_open(&out, output_path, mode, run, false, error)) == KVOT_OK &&
-        (status = writer_open(&writer, &out, error)) == KVOT_OK &&
+        (status = writer_open(&writer, &out, false, error)) == KVOT_OK &&
         (status = compress_cache(&compress, error)) == KVOT_OK)
         status = output_commit(&out, error);
     if (sizes && status == KVOT_OK)
@@ -213,68 +204,13 @@ static kvot_status compress_input(const source *source, const char *output_path,
     return status;
 }
 
-/* The plan of arrays: K and V of each layer, one after the other. */
-static kvot_status plan_arrays(plan *plan, const kvot_array *arrays, size_t n_layers, uint32_t position,
-                               kvot_error *error) {
-    uint32_t rowset, tokens = n_layers > 0 ? arrays[0].tokens : 0;
-    plan_cell *cells;
-    if (n_layers == 0 || n_layers > UINT16_MAX)
-        return fail(error, KVOT_E_ARGUMENT, "there must be 1 to %d layers", UINT16_MAX);
-    strcpy(plan->about.engine, "arrays");
-    snprintf(plan->about.variant, sizeof plan->about.variant, "%zu layer%s", n_layers, n_layers == 1 ? "" : "s");
-    kvot_status status = plan_add_rowset(plan, &rowset, error);
-    for (size_t i = 0; i < 2 * n_layers && status == KVOT_OK; i++) {
-        char what[40];
-        snprintf(what, sizeof what, "layer %zu, %c", i / 2, "KV"[i % 2]);
-        if ((status = array_check(&arrays[i], what, error)) != KVOT_OK)
-            break;
-        if (arrays[i].type == KVOT_BYTES)
-            return fail(error, KVOT_E_ARGUMENT, "%s: bytes cannot be compressed as K or V", what);
-        if (arrays[i].tokens != tokens || tokens > INT32_MAX - position || position > INT32_MAX)
-            return fail(error, KVOT_E_ARGUMENT, "%s: not as many tokens as others, or too many", what);
-        format_plane plane = {.rowset = rowset,
-                              .layer = (uint32_t)(i / 2),
-                              .kind = i % 2 ? FORMAT_V : FORMAT_K,
-                              .type = (uint8_t)array_type(&arrays[i]),
-                              .row_bytes = (uint32_t)array_row_bytes(&arrays[i]),
-                              .heads = arrays[i].heads};
-        status = plan_add_plane(plan, &plane, error);
-    }
-    if (status == KVOT_OK)
-        status = plan_add_view(plan, rowset, tokens, &cells, error);
-    for (uint32_t t = 0; t < tokens && status == KVOT_OK; t++)
-        cells[t] = (plan_cell){.position = (int32_t)(position + t)};
-    for (uint32_t p = 0; p < 2 * n_layers && status == KVOT_OK; p++)
-        status = plan_add_tensor(plan, p, 0, error);
-    return status;
-}
-
-kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_layers, const kvot_memory *memory,
-                                 uint32_t position, const char *output, const kvot_compress_options *options,
-                                 const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
-    options = options ? options : &defaults;
-    run = run ? run : &run_plain;
-    plan plan = {0};
-    source source = {.arrays = arrays};
-    kvot_status status = check_options(options, error);
-    if (status == KVOT_OK)
-        status = run_place_open(memory, run, &source.place, error);
-    if (status == KVOT_OK)
-        status = plan_arrays(&plan, arrays, n_layers, position, error);
-    if (status == KVOT_OK)
-        status = compress_plan(&plan, &source, 0, output, options, run, sizes, error);
-    plan_free(&plan);
-    run_place_close(&source.place);
-    return status;
-}
-
 kvot_status kvot_compress(const char *input_path, const char *output_path, const kvot_compress_options *options,
                           const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
-    options = options ? options : &defaults;
+    options = options ? options : &compress_defaults;
     run = run ? run : &run_plain;
     input in;
     source source = {.in = &in};
-    kvot_status status = check_options(options, error);
+    kvot_status status = compress_check_options(options, error);
     if (status == KVOT_OK)
         status = run_place_open(NULL, run, &source.place, error);
     if (status == KVOT_OK && (status = input_open(&in, input_path, run, error)) == KVOT_OK) {

@@ -182,6 +182,28 @@ kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n, int32_t 
     return read_verbatim(file, at, ids, n * sizeof *ids, error);
 }
 
+kvot_status kvot_file_positions(const kvot_file *file, size_t plane, uint64_t first, size_t n, int32_t *positions,
+                                kvot_error *error) {
+    const format_tables *tables = &file->reader.cache.tables;
+    if (!file->info.compressed)
+        return fail(error, KVOT_E_ARGUMENT, "%s: is not a .kvot file", file->reader.in.name);
+    if (plane >= file->info.n_planes)
+        return fail(error, KVOT_E_ARGUMENT, "%s: has no plane %zu", file->reader.in.name, plane);
+    const format_rowset *set = &tables->rowsets[tables->planes[plane].rowset];
+    if (first > set->n_rows || n > set->n_rows - first)
+        return fail(error, KVOT_E_ARGUMENT, "%s: plane %zu has %u rows", file->reader.in.name, plane, set->n_rows);
+    const format_run *run = tables->position_runs;
+    for (const format_rowset *before = tables->rowsets; before < set; before++)
+        run += before->n_position_runs;
+    uint64_t passed = 0; /* rows before `run` */
+    for (size_t i = 0; i < n; i++) {
+        while (first + i - passed >= run->count)
+            passed += run++->count;
+        positions[i] = (int32_t)(run->first + (first + i - passed));
+    }
+    return KVOT_OK;
+}
+
 void kvot_close(kvot_file *file) {
     if (!file)
         return;

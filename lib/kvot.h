@@ -4,7 +4,8 @@
  * that cannot seek is first copied to an unnamed temporary file in $TMPDIR (or /tmp). An output appears under its name
  * only once it is complete; a call that fails leaves nothing behind, but for what it had written to standard output.
  *
- * Threads: calls may run at the same time on different files. A kvot_file may be read by one thread at a time.
+ * Threads: calls may run at the same time on different files. A kvot_file may be read by one thread at a time, a
+ * kvot_map by any number, and any number may hand chunks to a kvot_writer.
  * Errors: a call returns KVOT_OK or a status, and, if `error` is not NULL, fills it with one line of detail.
  * Lengths are in bytes unless a name says otherwise; positions and counts of tokens are plain numbers.
  */
@@ -198,6 +199,32 @@ KVOT_API const kvot_info *kvot_file_info(const kvot_file *file);
 /* Copies token ids `first` to `first + n - 1` to `ids`. */
 KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n, int32_t *ids, kvot_error *error);
 
+/* Copies the positions in their sequence of rows `first` to `first + n - 1` of plane `plane`, its number in kvot_info,
+ * of a .kvot file. They rise, until rows of another sequence begin, or of a checkpoint that does not continue this one.
+ * Any number of threads. */
+KVOT_API kvot_status kvot_file_positions(const kvot_file *file, size_t plane, uint64_t first, size_t n,
+                                         int32_t *positions, kvot_error *error);
+
+typedef struct kvot_match {
+    bool model_known; /* the file says which model made it */
+    uint64_t tokens;  /* leading tokens that file and list have in common; 0 if the file holds no token ids */
+} kvot_match;
+
+/* Checks an open file against a model, `model_digest` as kvot_model_digest gives it, and `n` token ids from the start
+ * of a sequence. KVOT_E_MODEL if the file says that another model made it. NULL and zero stand for any model. What the
+ * file holds of the tokens that match, its planes say: an engine may have kept one row less than tokens, or, of layers
+ * with a sliding window, only the last rows. */
+KVOT_API kvot_status kvot_file_match(kvot_file *file, const uint8_t *model_digest, const int32_t *tokens, size_t n,
+                                     kvot_match *match, kvot_error *error);
+
+/* The identity of a model: of its GGUF file's metadata and tensor list. KVOT_E_UNKNOWN if it is no GGUF file. */
+KVOT_API kvot_status kvot_model_digest(const char *model_path, uint8_t digest[16], kvot_error *error);
+
+/* Writes the engine's file again, as kvot_restore does, to `to`, memory of the caller with room for `bytes` bytes, at
+ * least kvot_info's original_bytes. After a failure its contents are undefined. */
+KVOT_API kvot_status kvot_restore_memory(kvot_file *file, void *to, uint64_t bytes, const kvot_run *run,
+                                         kvot_error *error);
+
 /* NULL is allowed. */
 KVOT_API void kvot_close(kvot_file *file);
 
@@ -236,15 +263,58 @@ typedef struct kvot_memory {
     void *stream;
 } kvot_memory;
 
-/* Compresses K and V of `n_layers` layers: arrays[2 * layer] and arrays[2 * layer + 1], all of as many tokens, the
- * first of which has position `position`. The .kvot file has the same streams as one that came from an engine's file
- * with these rows. kvot_restore makes a file of it that holds the arrays, one after the other, as
- * [tokens][heads][head_dim]. `options->model_path` is not looked at. `run->device` counts for arrays of the host. Of
- * arrays on a device, only what is stored is copied to the host, and 24 bytes a row; rows are, chunk by chunk, where
- * they are stored without loss, or where the device has no memory left to work on them. */
+/* What an engine knows about its arrays, for the .kvot file to keep. Zeroed: nothing, and a sequence's first tokens. */
+typedef struct kvot_about {
+    uint32_t position;        /* of the first token in the arrays; the others follow */
+    const int32_t *tokens;    /* token ids from the start of the sequence; may be NULL if there are none */
+    size_t n_tokens;          /* may be more or fewer than the arrays have */
+    const char *architecture; /* as GGUF names it, at most 31 printable characters; NULL or "": unknown */
+    uint8_t model_digest[16]; /* as kvot_model_digest gives it; zero: unknown */
+    float rope_base;          /* 0: unknown */
+    unsigned rope_dims;       /* channels of a head that RoPE turns; 0: unknown */
+} kvot_about;
+
+/* Compresses K and V of `n_layers` layers: arrays[2 * layer] and arrays[2 * layer + 1], all of as many tokens. `about`
+ * may be NULL. The .kvot file has the same streams as one that came from an engine's file with these rows. kvot_restore
+ * makes a file of it that holds the token ids, then the arrays, one after the other, as [tokens][heads][head_dim].
+ * `options->model_path` is not looked at. `run->device` counts for arrays of the host. Of arrays on a device, only what
+ * is stored is copied to the host, and 24 bytes a row; rows are, chunk by chunk, where they are stored without loss, or
+ * where the device has no memory left to work on them. */
 KVOT_API kvot_status kvot_compress_arrays(const kvot_array *arrays, size_t n_layers, const kvot_memory *memory,
-                                          uint32_t position, const char *output, const kvot_compress_options *options,
-                                          const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
+                                          const kvot_about *about, const char *output,
+                                          const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
+                                          kvot_error *error);
+
+typedef struct kvot_writer kvot_writer;
+
+/* Begins a .kvot file whose chunks an engine hands over as it makes them. K and V of layer `l` look like shapes[2 * l]
+ * and shapes[2 * l + 1], of which data, tokens and strides are not looked at; of `about`, which may be NULL, the token
+ * ids are not. KVOT_E_ARGUMENT if `options` ask for a fixed number of outliers: these are chosen over all tokens. Of
+ * `run`, `overwrite` counts, and `device`, for arrays of the host. On success `*writer` is to be given to
+ * kvot_writer_finish or kvot_writer_abort. */
+KVOT_API kvot_status kvot_writer_open(const char *output, const kvot_array *shapes, size_t n_layers,
+                                      const kvot_about *about, const kvot_compress_options *options,
+                                      const kvot_run *run, kvot_writer **writer, kvot_error *error);
+
+/* Hands over K and V of tokens `first` to `first + keys->tokens - 1` (0 is the one at about->position) of a layer.
+ * Every layer's tokens are handed over once, in any order, and in whole chunks: these begin at token 0 and where the
+ * position is a multiple of 256, and end where the next one begins or the last token of all is. The chunks are encoded
+ * by the calling thread and written when the call returns; the arrays are then the caller's again. Any number of
+ * threads may call this for one writer at the same time, and each then works. The device and stream in `memory`, as for
+ * kvot_compress_arrays, stay in use until the writer is finished or aborted. After KVOT_E_ARGUMENT nothing has happened
+ * to the chunk that is to blame, nor to those behind it; after KVOT_E_IO the writer is of no more use. */
+KVOT_API kvot_status kvot_writer_put(kvot_writer *writer, size_t layer, uint32_t first, const kvot_array *keys,
+                                     const kvot_array *values, const kvot_memory *memory, kvot_error *error);
+
+/* Completes the file, which then appears under its name. Each layer has `tokens` tokens; KVOT_E_ARGUMENT, and no file,
+ * if some were not handed over. `ids`: `n_ids` token ids from the start of the sequence, as in kvot_about. What the
+ * file holds is what kvot_compress_arrays makes of the same arrays, with streams in the order in which they came.
+ * `writer` is freed, also on failure. No other call may be using it. */
+KVOT_API kvot_status kvot_writer_finish(kvot_writer *writer, uint32_t tokens, const int32_t *ids, size_t n_ids,
+                                        kvot_sizes *sizes, kvot_error *error);
+
+/* Frees the writer and leaves no file. NULL is allowed. No other call may be using it. */
+KVOT_API void kvot_writer_abort(kvot_writer *writer);
 
 /* ---- loading: a .kvot file into memory, layer by layer ---- */
 
@@ -320,6 +390,51 @@ typedef struct kvot_bench_result {
  * .kvot file. run->overwrite is not looked at. */
 KVOT_API kvot_status kvot_bench(const char *path, const char *original, const kvot_run *run, kvot_bench_result *result,
                                 kvot_error *error);
+
+/* ---- quantized planes as they lie in the file, without unpacking ---- */
+
+typedef struct kvot_map kvot_map;
+
+/* One chunk of a plane stored with KVOT_OTT, as "ott streams" in format/SPEC.md has it. All pointers are into the
+ * mapping, aligned to 16 bytes (exact_rows: to 2), and read-only. Element (row, head, channel) of a row that is not
+ * exact is code * scale + minimum, in f32, rounded to `type`. */
+typedef struct kvot_chunk {
+    uint64_t first_row;           /* of the plane; kvot_file_positions says where its rows are */
+    uint32_t rows;                /* 1 to 256 */
+    kvot_kind kind;               /* K: a range for each channel of `group` rows; V: for `group` channels of a row */
+    kvot_type type;               /* of exact rows, scales and minima */
+    uint32_t heads, head_dim;     /* channels of a row: heads * head_dim */
+    unsigned bits, group;         /* 2, 3, 4 or 8; 32, 64 or 128 */
+    const uint16_t *exact_counts; /* [heads]: how many rows are exact */
+    const uint16_t *exact_rows;   /* head by head: which rows of the chunk, rising within a head */
+    const void *exact;            /* head_dim elements for each of these */
+    const void *scales, *minima;  /* [n_ranges]. K: range (row / group) * heads * head_dim + channel; V: range
+                                     (row * heads + head) * ceil(head_dim / group) + channel of the head / group */
+    uint32_t n_ranges;
+    const uint8_t *codes;    /* [rows][row_code_bytes]; channel c (of all heads) is bits c * b to c * b + b - 1, lowest
+                                first; b is 2 for 3-bit codes, else `bits` */
+    uint32_t row_code_bytes; /* ceil(channels * b / 8) */
+    const uint8_t *high; /* [rows][row_high_bytes]: of 3-bit codes, the third bit of channel c is bit c. Else NULL */
+    uint32_t row_high_bytes;
+} kvot_chunk;
+
+/* Maps an open .kvot file. A chunk's structure is checked when it is first asked for, its checksum also, unless
+ * `checksums` is false. KVOT_E_UNSUPPORTED where the file system cannot map files. On success `*map` is to be given to
+ * kvot_map_close before the file is closed; pointers into it are good until then. The mapping stays what it is when
+ * another file takes the name, which is how this library replaces files; appending never touches what an open file has.
+ * Whoever else shortens or overwrites the file pulls the ground away: the process then gets SIGBUS, or sees what was
+ * written.
+ * Threads: any number may use a map and what it gives at the same time, also while one reads the file. */
+KVOT_API kvot_status kvot_map_open(const kvot_file *file, bool checksums, kvot_map **map, kvot_error *error);
+
+/* How many chunks plane `plane`, its number in kvot_info, has; 0 if there is no such plane. */
+KVOT_API size_t kvot_map_chunks(const kvot_map *map, size_t plane);
+
+/* Finds chunk `chunk` of a plane. Nothing is copied. KVOT_E_ARGUMENT for planes stored without loss. */
+KVOT_API kvot_status kvot_map_chunk(const kvot_map *map, size_t plane, size_t chunk, kvot_chunk *to, kvot_error *error);
+
+/* NULL is allowed. */
+KVOT_API void kvot_map_close(kvot_map *map);
 
 typedef struct kvot_difference {
     bool identical;                                      /* bit for bit */

@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include "engines/gguf.h"
+#include "run.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,18 +36,34 @@ static kvot_status apply(plan *plan, const input *in, const gguf *model, const c
     return KVOT_OK;
 }
 
-kvot_status model_apply(plan *plan, const input *in, const char *path, const kvot_run *run, kvot_error *error) {
+static kvot_status read_model(const char *path, const kvot_run *run, gguf *model, kvot_error *error) {
     input file;
-    gguf *model = malloc(sizeof *model);
-    if (!model)
-        return fail_memory(error);
     kvot_status status = input_open(&file, path, run, error);
     if (status == KVOT_OK) {
         status = gguf_read(&file, model, error);
         input_close(&file);
     }
+    return status;
+}
+
+kvot_status model_apply(plan *plan, const input *in, const char *path, const kvot_run *run, kvot_error *error) {
+    gguf *model = malloc(sizeof *model);
+    if (!model)
+        return fail_memory(error);
+    kvot_status status = read_model(path, run, model, error);
     if (status == KVOT_OK)
         status = apply(plan, in, model, path, error);
+    free(model);
+    return status;
+}
+
+kvot_status kvot_model_digest(const char *path, uint8_t digest[16], kvot_error *error) {
+    gguf *model = malloc(sizeof *model);
+    if (!model)
+        return fail_memory(error);
+    kvot_status status = read_model(path, &run_plain, model, error);
+    if (status == KVOT_OK)
+        memcpy(digest, model->digest, sizeof model->digest);
     free(model);
     return status;
 }

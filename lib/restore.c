@@ -1,6 +1,7 @@
 /* Restoring: streams read ahead, a codec, chunks scattered to where the engine had them. */
 #include "restore.h"
 
+#include "inspect.h"
 #include "run.h"
 #include "wanted.h"
 
@@ -89,6 +90,24 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
     if (sizes)
         *sizes = run_sizes(&reader.cache, reader.in.bytes);
     reader_close(&reader);
+    device_close(device);
+    return status;
+}
+
+kvot_status kvot_restore_memory(kvot_file *file, void *to, uint64_t bytes, const kvot_run *run, kvot_error *error) {
+    run = run ? run : &run_plain;
+    const reader *reader = &file->reader;
+    device *device = NULL;
+    if (!file->info.compressed)
+        return fail(error, KVOT_E_ARGUMENT, "%s: is not a .kvot file", reader->in.name);
+    if (bytes < file->info.original_bytes)
+        return fail(error, KVOT_E_ARGUMENT, "%s: restores to %llu bytes", reader->in.name,
+                    (unsigned long long)file->info.original_bytes);
+    kvot_status status = run_device(run, &device, error);
+    if (status != KVOT_OK)
+        return status;
+    output out = output_to_memory(to);
+    status = restore_to(reader, &out, run, device, error);
     device_close(device);
     return status;
 }

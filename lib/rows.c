@@ -275,12 +275,19 @@ static kvot_status map_views(const rows *rows, row_tables *out, kvot_error *erro
     return status;
 }
 
-static uint32_t largest_row(const rows *rows) {
+static uint32_t largest_row(const format_plane *planes, uint32_t n_planes) {
     uint32_t largest = 1;
-    for (uint32_t p = rows->first_plane; p < rows->end_plane; p++)
-        if (rows->cache->tables.planes[p].row_bytes > largest)
-            largest = rows->cache->tables.planes[p].row_bytes;
+    for (uint32_t p = 0; p < n_planes; p++)
+        if (planes[p].row_bytes > largest)
+            largest = planes[p].row_bytes;
     return largest;
+}
+
+uint32_t rows_of_chunk(const format_plane *planes, uint32_t n_planes) {
+    uint32_t rows = FORMAT_CHUNK_ROWS;
+    while ((uint64_t)rows * largest_row(planes, n_planes) > FORMAT_CHUNK_BYTES)
+        rows /= 2;
+    return rows;
 }
 
 /* Works one row set out. `view_at` gives the plan's number of each view. */
@@ -292,13 +299,12 @@ static kvot_status make_rowset(rows *rows, const plan *plan, const uint32_t *vie
         n += out->views[v].n_cells;
     if (n > INT32_MAX)
         return fail(error, KVOT_E_UNSUPPORTED, "%s: more than %d cells of one kind", rows->in->name, INT32_MAX);
-    uint32_t row_bytes = largest_row(rows);
-    rows->block = FORMAT_CHUNK_ROWS;
-    while ((uint64_t)rows->block * row_bytes > FORMAT_CHUNK_BYTES)
-        rows->block /= 2;
+    const format_plane *planes = cache->tables.planes + rows->first_plane;
+    uint32_t n_planes = rows->end_plane - rows->first_plane;
+    rows->block = rows_of_chunk(planes, n_planes);
     rows->cells = calloc(n, sizeof *rows->cells);
     rows->order = malloc(n * sizeof *rows->order);
-    rows->buffer = malloc(2 * (size_t)rows->block * row_bytes);
+    rows->buffer = malloc(2 * (size_t)rows->block * largest_row(planes, n_planes));
     int32_t *sequences = malloc(n * sizeof *sequences);
     kvot_status status = KVOT_OK;
     if (!rows->cells || !rows->order || !rows->buffer || !sequences)

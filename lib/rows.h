@@ -11,6 +11,9 @@
 #include "cache.h"
 #include "plan.h"
 
+/* Rows of a chunk at the most, where these planes share the rows. */
+uint32_t rows_of_chunk(const format_plane *planes, uint32_t n_planes);
+
 /* Fills `cache`, which is to be given to cache_free. `in` is the source that `plan` describes. */
 kvot_status rows_to_cache(const plan *plan, const input *in, cache *cache, kvot_error *error);
 

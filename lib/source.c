@@ -8,7 +8,7 @@ kvot_status source_on_device(const source *source, codec_context *context, uint3
 
 kvot_status source_rows(const source *source, const cache *cache, codec_context *context, uint32_t plane,
                         const cache_chunk *chunk, void *rows, kvot_error *error) {
-    if (source->in)
+    if (!source->arrays)
         return cache_gather(cache, plane, chunk, source->in, rows, error);
     if (!source->place.on_device) {
         array_read(&source->arrays[plane], chunk->first_row, chunk->rows, rows);

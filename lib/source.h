@@ -7,8 +7,8 @@
 #include "run.h"
 
 typedef struct source {
-    const input *in;          /* the file */
-    const kvot_array *arrays; /* or these, one for each plane */
+    const input *in;          /* the file; of arrays, the token ids, which are all that their source has verbatim */
+    const kvot_array *arrays; /* one for each plane; NULL: the rows are in the file */
     run_place place;          /* what works on it */
 } source;
 

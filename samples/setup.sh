@@ -41,6 +41,17 @@ if ! build/venv/bin/python -c '' 2>/dev/null || [ "$(cat build/venv/packages 2>/
     mv build/venv/requirements build/venv/packages
 fi
 
+# The C headers of the engine in xllamacpp, which only its source package has: for the test of samples/resume.c.
+if [ ! -f build/venv/include/llama/llama.h ]; then
+    engine=$(sed -n '/^xllamacpp==/p' build/venv/packages)
+    build/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --no-binary xllamacpp -d build/venv/source "$engine"
+    mkdir -p build/venv/include/llama
+    tar -xzf build/venv/source/xllamacpp-*.tar.gz -C build/venv/source --wildcards '*/thirdparty/llama.cpp/*include/*.h'
+    cp build/venv/source/*/thirdparty/llama.cpp/ggml/include/*.h build/venv/include/llama
+    cp build/venv/source/*/thirdparty/llama.cpp/include/*.h build/venv/include/llama
+    rm -r build/venv/source
+fi
+
 echo "setup: build"
 mkdir -p build
 if ! { cmake -S . -B build "$@" && cmake --build build -j "$(nproc)"; } >build/setup.log 2>&1; then

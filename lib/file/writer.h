@@ -13,8 +13,9 @@ typedef struct writer {
     bool appending;  /* to a file that is complete */
 } writer;
 
-/* `out` must have been opened for appending, and stays the caller's. */
-kvot_status writer_open(writer *writer, output *out, kvot_error *error);
+/* `out` must have been opened for appending, and stays the caller's. `threads`: several threads write, one at a time.
+ */
+kvot_status writer_open(writer *writer, output *out, bool threads, kvot_error *error);
 
 /* The same behind `bytes` bytes of a file. `out` goes on at writer_append_offset(bytes). */
 kvot_status writer_open_behind(writer *writer, output *out, uint64_t bytes, kvot_error *error);

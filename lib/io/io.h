@@ -30,6 +30,7 @@ bool input_shrank(input *in);
 typedef struct output {
     int fd;
     int directory; /* of `path`; -1 if it has none, or must not be listed */
+    uint8_t *memory; /* of the caller, instead of a file; then `fd` is -1 */
     char *name, *path, *temporary;
     const kvot_run *run;
     uint64_t appended; /* bytes */
@@ -47,6 +48,9 @@ kvot_status output_open(output *out, const char *path, unsigned mode, const kvot
  */
 kvot_status output_open_unnamed(output *out, const char *directory, const char *name, const kvot_run *run,
                                 kvot_error *error);
+
+/* An output to the caller's memory, for output_put. Nothing is to be committed or closed. */
+output output_to_memory(void *memory);
 
 /* Reads what was written: `bytes` bytes of an unnamed output, whose file `in` takes over. */
 kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *error);

@@ -77,6 +77,10 @@ kvot_status output_open_unnamed(output *out, const char *directory, const char *
     return status;
 }
 
+output output_to_memory(void *memory) {
+    return (output){OUTPUT_NONE, .memory = memory};
+}
+
 kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *error) {
     *in = (input){.fd = -1, .bytes = bytes, .name = strdup(out->name)};
     if (!in->name)
@@ -101,6 +105,10 @@ bool output_is_file(const output *out) {
 }
 
 kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error) {
+    if (out->memory) {
+        memcpy(out->memory + offset, from, n);
+        return KVOT_OK;
+    }
     for (size_t put = 0; put < n;) {
         ssize_t part = pwrite(out->fd, (const char *)from + put, n - put, (off_t)(offset + put));
         if (part < 0 && errno == EINTR)

@@ -38,7 +38,7 @@ struct sink {
     kvot_error error; /* of the first write that failed */
 };
 
-kvot_status sink_open(output *out, uint64_t offset, sink **result, kvot_error *error) {
+kvot_status sink_open(output *out, uint64_t offset, bool threads, sink **result, kvot_error *error) {
     sink *sink = calloc(1, sizeof *sink);
     if (!sink)
         return fail_memory(error);
@@ -53,6 +53,7 @@ kvot_status sink_open(output *out, uint64_t offset, sink **result, kvot_error *e
     sink->out = out;
     sink->offset = sink->reserved = offset;
     sink->direct = -1;
+    sink->no_ring = threads;
     *result = sink;
     return KVOT_OK;
 }

@@ -1,5 +1,5 @@
-/* Bytes appended to an output, written while the caller makes the next ones: a mebibyte at a time, several at once, with
- * O_DIRECT on io_uring. Where the kernel refuses that, and for what is no file, they are written as they come. */
+/* Bytes appended to an output, written while the caller makes the next ones: a mebibyte at a time, several at once,
+ * with O_DIRECT on io_uring. Where the kernel refuses that, and for what is no file, they are written as they come. */
 #ifndef KVOT_SINK_H
 #define KVOT_SINK_H
 
@@ -8,9 +8,10 @@
 typedef struct sink sink;
 
 /* The first byte goes to `offset`, a multiple of 4096, which is where `out`, opened for appending, is written to next.
- * `out` stays the caller's; nothing else is written to it until sink_finish. On success `*sink` is to be given to
- * sink_close. */
-kvot_status sink_open(output *out, uint64_t offset, sink **sink, kvot_error *error);
+ * `out` stays the caller's; nothing else is written to it until sink_finish. `threads`: several threads append, one at
+ * a time. The kernel cancels what a thread has under way when it ends, and interrupts one that waits for something
+ * else; so all is then written as it comes. On success `*sink` is to be given to sink_close. */
+kvot_status sink_open(output *out, uint64_t offset, bool threads, sink **sink, kvot_error *error);
 
 /* A failure may be that of bytes appended earlier. */
 kvot_status sink_append(sink *sink, const void *bytes, size_t n, kvot_error *error);

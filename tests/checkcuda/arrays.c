@@ -76,13 +76,43 @@ static void compress_host(const caller *with, const char *device, const char *ou
     }
     kvot_run run = {.overwrite = true, .device = device};
     kvot_error error;
-    check_call(
-        with, device,
-        kvot_compress_arrays(arrays, LAYERS, NULL, with->shape.position, output, &with->options, &run, NULL, &error),
-        &error);
+    check_call(with, device,
+               kvot_compress_arrays(arrays, LAYERS, NULL, &(kvot_about){.position = with->shape.position}, output,
+                                    &with->options, &run, NULL, &error),
+               &error);
 }
 
-static void compress_device(const caller *with, layout layout, const char *output) {
+/* Rows `first` to `first + n - 1`. */
+static kvot_array part_of(const kvot_array *array, uint32_t first, uint32_t n) {
+    kvot_array part = *array;
+    int64_t element_bytes = array->type == KVOT_F32 ? 4 : 2;
+    part.data = (uint8_t *)array->data + first * array->token_stride * element_bytes;
+    part.tokens = n;
+    return part;
+}
+
+/* Hands the arrays over chunk by chunk, in the order in which kvot_compress_arrays writes them. */
+static kvot_status stream_arrays(const caller *with, const kvot_array *arrays, const kvot_memory *memory,
+                                 const kvot_about *about, const kvot_run *run, const char *output, kvot_error *error) {
+    kvot_writer *writer;
+    kvot_status status = kvot_writer_open(output, arrays, LAYERS, about, &with->options, run, &writer, error);
+    if (status != KVOT_OK)
+        return status;
+    for (size_t layer = 0; layer < LAYERS; layer++) {
+        for (uint32_t first = 0, n; first < with->shape.tokens && status == KVOT_OK; first += n) {
+            n = 256 - (about->position + first) % 256;
+            n = n < with->shape.tokens - first ? n : with->shape.tokens - first;
+            kvot_array keys = part_of(&arrays[2 * layer], first, n), values = part_of(&arrays[2 * layer + 1], first, n);
+            status = kvot_writer_put(writer, layer, first, &keys, &values, memory, error);
+        }
+    }
+    if (status == KVOT_OK)
+        return kvot_writer_finish(writer, with->shape.tokens, NULL, 0, NULL, error);
+    kvot_writer_abort(writer);
+    return status;
+}
+
+static void compress_device(const caller *with, layout layout, bool streamed, const char *output) {
     kvot_array arrays[PLANES];
     place places[PLANES];
     for (int p = 0; p < PLANES; p++) {
@@ -96,10 +126,13 @@ static void compress_device(const caller *with, layout layout, const char *outpu
     kvot_run run = {.overwrite = true, .threads = with->threads};
     kvot_memory memory = {with->device, with->stream};
     kvot_error error;
-    check_call(
-        with, "kvot_compress_arrays",
-        kvot_compress_arrays(arrays, LAYERS, &memory, with->shape.position, output, &with->options, &run, NULL, &error),
-        &error);
+    kvot_about about = {.position = with->shape.position};
+    if (streamed)
+        check_call(with, "kvot_writer", stream_arrays(with, arrays, &memory, &about, &run, output, &error), &error);
+    else
+        check_call(with, "kvot_compress_arrays",
+                   kvot_compress_arrays(arrays, LAYERS, &memory, &about, output, &with->options, &run, NULL, &error),
+                   &error);
     for (int p = 0; p < PLANES; p++) {
         if (!place_holds(&places[p], with->rows[p].rows))
             wrong("%s: layout %d: plane %d was written to", with->what, layout, p);
@@ -169,9 +202,14 @@ static void check_setting(caller *with, uint32_t number) {
         with->rows[p] = sample_make(chunk_of(with, p), 1, false, number * PLANES + (uint32_t)p);
     compress_host(with, "cpu", host.text);
     for (layout layout = 0; layout < LAYOUTS; layout++) {
-        compress_device(with, layout, other.text);
+        compress_device(with, layout, false, other.text);
         if (!files_equal(host.text, other.text))
             wrong("%s: layout %d: not the file of arrays of the host", with->what, layout);
+    }
+    if (options->codec == KVOT_LOSSLESS || options->outliers == KVOT_OUTLIERS_AUTO) {
+        compress_device(with, number % LAYOUTS, true, other.text);
+        if (!files_equal(host.text, other.text))
+            wrong("%s: chunk by chunk: not the file of arrays of the host", with->what);
     }
     restore_all(with, host.text, number);
     if (number % 8 == 0) { /* rows of the host, worked on by the device */

@@ -81,7 +81,7 @@ static void restore(const files *f) {
 static void compress_arrays(const files *f) {
     kvot_run run = run_of(f);
     kvot_error error;
-    must(kvot_compress_arrays(f->on_device, LAYERS, &(kvot_memory){f->bench->device, f->bench->lane->stream}, 0,
+    must(kvot_compress_arrays(f->on_device, LAYERS, &(kvot_memory){f->bench->device, f->bench->lane->stream}, NULL,
                               f->arrays.text, NULL, &run, NULL, &error),
          &error);
 }

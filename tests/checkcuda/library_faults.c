@@ -4,6 +4,7 @@
 #include "place.h"
 #include "shim.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ static kvot_file *file_of_arrays;
 static uint8_t *expected_rows;
 
 static const kvot_run on_cuda = {.threads = 1, .device = "cuda:0"}, on_cpu = {.device = "cpu"};
+static const kvot_about about = {.position = POSITION};
 
 static kvot_status compress(kvot_error *error) {
     return kvot_compress(source.text, output.text, NULL, &on_cuda, NULL, error);
@@ -34,12 +36,41 @@ static kvot_status compress_arrays_with(int outliers, kvot_error *error) {
     kvot_compress_options options = kvot_compress_defaults();
     options.outliers = outliers;
     return kvot_compress_arrays((kvot_array[]){places[0].array, places[1].array}, 1,
-                                &(kvot_memory){places[0].device, NULL}, POSITION, output.text, &options, &on_cuda, NULL,
+                                &(kvot_memory){places[0].device, NULL}, &about, output.text, &options, &on_cuda, NULL,
                                 error);
 }
 
 static kvot_status compress_arrays(kvot_error *error) {
     return compress_arrays_with(KVOT_OUTLIERS_AUTO, error);
+}
+
+/* Hands chunks over from a thread of its own, as an engine may. */
+typedef struct engine_thread {
+    kvot_writer *writer;
+    kvot_status status;
+    kvot_error *error;
+} engine_thread;
+
+static void *put_chunks(void *argument) {
+    engine_thread *with = argument;
+    kvot_memory memory = {places[0].device, NULL};
+    with->status = kvot_writer_put(with->writer, 0, 0, &places[0].array, &places[1].array, &memory, with->error);
+    return NULL;
+}
+
+static kvot_status write_chunks(kvot_error *error) {
+    kvot_array shapes[] = {places[0].array, places[1].array};
+    engine_thread with = {.error = error};
+    pthread_t thread;
+    kvot_status status = kvot_writer_open(output.text, shapes, 1, &about, NULL, &on_cpu, &with.writer, error);
+    if (status != KVOT_OK)
+        return status;
+    CHECK(pthread_create(&thread, NULL, put_chunks, &with) == 0);
+    pthread_join(thread, NULL);
+    if (with.status == KVOT_OK)
+        return kvot_writer_finish(with.writer, TOKENS, NULL, 0, NULL, error);
+    kvot_writer_abort(with.writer);
+    return with.status;
 }
 
 static kvot_status compress_arrays_fixed(kvot_error *error) {
@@ -70,6 +101,7 @@ static const operation operations[] = {
     {"kvot_restore", restore, &restored, false},
     {"kvot_compress_arrays", compress_arrays, &stored_arrays, true},
     {"kvot_compress_arrays, fixed", compress_arrays_fixed, &stored_arrays_fixed, true},
+    {"kvot_writer", write_chunks, &stored_arrays, true},
     {"kvot_load", restore_array, NULL, true}};
 
 static const char *error_name(cu_result result) {
@@ -192,8 +224,8 @@ static void prepare(device *device, const char *data) {
         arrays[p].data = samples[p].rows;
     }
     row_bytes = samples[0].row_bytes;
-    must(kvot_compress_arrays(arrays, 1, NULL, POSITION, stored_arrays.text, NULL, &on_cpu, NULL, &error), &error);
-    must(kvot_compress_arrays(arrays, 1, NULL, POSITION, stored_arrays_fixed.text, &fixed, &on_cpu, NULL, &error),
+    must(kvot_compress_arrays(arrays, 1, NULL, &about, stored_arrays.text, NULL, &on_cpu, NULL, &error), &error);
+    must(kvot_compress_arrays(arrays, 1, NULL, &about, stored_arrays_fixed.text, &fixed, &on_cpu, NULL, &error),
          &error);
     must(kvot_open(stored_arrays.text, &file_of_arrays, &error), &error);
     expected_rows = samples[0].rows;

@@ -2,12 +2,12 @@
 
 #include "../../lib/kvot.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { LAYERS = 2, TOKENS = 600, HEADS = 2, HEAD_DIM = 24, ROW = HEADS * HEAD_DIM, N = TOKENS * ROW, ROOM = 4 * N };
+enum { IDS = 701 };
 
 /* Orders of dimensions that engines have: token, head, channel strides, and the element at which an array begins. */
 static const int64_t layouts[][4] = {
@@ -21,6 +21,7 @@ static const int64_t layouts[][4] = {
 enum { LAYOUTS = sizeof layouts / sizeof *layouts };
 
 static uint16_t rows[2 * LAYERS][N], room[2 * LAYERS][ROOM], raw[2 * LAYERS][N];
+static int32_t ids[IDS];
 
 static kvot_array array_of(uint16_t *memory, int layout, uint32_t tokens) {
     const int64_t *at = layouts[layout];
@@ -38,14 +39,6 @@ static void fill(void) {
             rows[p][i] = (uint16_t)(0x3000 + unit_random() % 0xc00 + (i % 7 == 0 ? 0x8000 : 0));
 }
 
-static const char *path(const char *name) {
-    static char paths[4][64];
-    static int next;
-    char *text = paths[next++ % 4];
-    snprintf(text, sizeof paths[0], "/tmp/kvot-arrays-%d-%s", (int)getpid(), name);
-    return text;
-}
-
 static void compress(const char *name, int layout, const kvot_compress_options *options, unsigned threads) {
     kvot_array arrays[2 * LAYERS];
     for (int p = 0; p < 2 * LAYERS; p++) {
@@ -54,17 +47,18 @@ static void compress(const char *name, int layout, const kvot_compress_options *
             *element(&arrays[p], i / ROW, i % ROW / HEAD_DIM, i % HEAD_DIM) = rows[p][i];
     }
     kvot_run run = {.threads = threads, .overwrite = true};
+    for (int i = 0; i < IDS; i++)
+        ids[i] = 3 * i;
+    kvot_about about = {.position = 100,
+                        .tokens = ids,
+                        .n_tokens = IDS,
+                        .architecture = "some model, with 31 characters.",
+                        .model_digest = {1, 2, 3},
+                        .rope_base = 1e4f,
+                        .rope_dims = HEAD_DIM / 2};
     kvot_error error = {0};
-    CU_ASSERT_EQUAL_FATAL(kvot_compress_arrays(arrays, LAYERS, NULL, 100, path(name), options, &run, NULL, &error),
-                          KVOT_OK);
-}
-
-static size_t read_file(const char *name, void *to, size_t most) {
-    FILE *file = fopen(path(name), "rb");
-    size_t n = file ? fread(to, 1, most, file) : 0;
-    if (file)
-        fclose(file);
-    return n;
+    CU_ASSERT_EQUAL_FATAL(
+        kvot_compress_arrays(arrays, LAYERS, NULL, &about, unit_path(name), options, &run, NULL, &error), KVOT_OK);
 }
 
 /* However the arrays lie in memory, and however many threads there are, the file is the same. */
@@ -72,15 +66,15 @@ static void files_do_not_depend_on_strides(void) {
     static uint8_t first[1 << 20], other[1 << 20];
     fill();
     compress("first", 0, NULL, 1);
-    size_t n = read_file("first", first, sizeof first);
+    size_t n = unit_read_file("first", first, sizeof first);
     CU_ASSERT_TRUE(n > 0 && n < sizeof first);
     for (int layout = 1; layout < LAYOUTS; layout++) {
         compress("other", layout, NULL, 3);
-        CU_ASSERT_EQUAL(read_file("other", other, sizeof other), n);
+        CU_ASSERT_EQUAL(unit_read_file("other", other, sizeof other), n);
         CU_ASSERT_EQUAL(memcmp(first, other, n), 0);
     }
-    unlink(path("first"));
-    unlink(path("other"));
+    unlink(unit_path("first"));
+    unlink(unit_path("other"));
 }
 
 /* Restores tokens `first` to `first + n` into `layout` and compares with `raw`, what kvot_restore gave. */
@@ -98,27 +92,51 @@ static void restore_part(kvot_file *file, size_t plane, uint64_t first, uint32_t
     CU_ASSERT_TRUE(touched <= (size_t)n * ROW); /* nothing in the gaps */
 }
 
+/* What the engine said of its arrays is in the file. */
+static void check_about(kvot_file *file) {
+    const kvot_info *info = kvot_file_info(file);
+    CU_ASSERT_STRING_EQUAL(info->architecture, "some model, with 31 characters.");
+    CU_ASSERT_EQUAL(memcmp(info->model_digest, (uint8_t[16]){1, 2, 3}, 16), 0);
+    CU_ASSERT_EQUAL(info->rope_base, 1e4f);
+    CU_ASSERT_EQUAL(info->rope_dims, HEAD_DIM / 2);
+    CU_ASSERT_EQUAL(info->tokens, IDS);
+    int32_t found[IDS] = {0};
+    CU_ASSERT_EQUAL(kvot_file_tokens(file, 1, IDS - 1, found + 1, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(memcmp(found, ids, sizeof ids), 0);
+}
+
 static void restored_parts_are_those_of_the_file(bool lossless) {
     kvot_compress_options options = kvot_compress_defaults();
     options.codec = lossless ? KVOT_LOSSLESS : KVOT_OTT;
     fill();
     compress("some.kvot", 2, &options, 0);
-    CU_ASSERT_EQUAL_FATAL(kvot_restore(path("some.kvot"), path("raw"), &(kvot_run){.overwrite = true}, NULL, NULL),
-                          KVOT_OK);
-    CU_ASSERT_EQUAL(read_file("raw", raw, sizeof raw + 1), sizeof raw);
+    CU_ASSERT_EQUAL_FATAL(
+        kvot_restore(unit_path("some.kvot"), unit_path("raw"), &(kvot_run){.overwrite = true}, NULL, NULL), KVOT_OK);
+    static uint8_t file_bytes[sizeof ids + sizeof raw + 1];
+    CU_ASSERT_EQUAL(unit_read_file("raw", file_bytes, sizeof file_bytes), sizeof ids + sizeof raw);
+    CU_ASSERT_EQUAL(memcmp(file_bytes, ids, sizeof ids), 0);
+    memcpy(raw, file_bytes + sizeof ids, sizeof raw);
     CU_ASSERT_EQUAL(memcmp(raw, rows, sizeof raw) == 0, lossless);
+    static uint8_t in_memory[sizeof file_bytes];
+    memset(in_memory, 0x11, sizeof in_memory);
     kvot_file *file;
-    CU_ASSERT_EQUAL_FATAL(kvot_open(path("some.kvot"), &file, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL_FATAL(kvot_open(unit_path("some.kvot"), &file, NULL), KVOT_OK);
     CU_ASSERT_STRING_EQUAL(kvot_file_info(file)->source, "arrays");
     CU_ASSERT_EQUAL(kvot_file_info(file)->n_planes, 2 * LAYERS);
+    check_about(file);
+    uint64_t bytes = sizeof ids + sizeof raw;
+    CU_ASSERT_EQUAL(kvot_restore_memory(file, in_memory, bytes - 1, NULL, NULL), KVOT_E_ARGUMENT);
+    CU_ASSERT_EQUAL(kvot_restore_memory(file, in_memory, bytes, NULL, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(memcmp(in_memory, file_bytes, bytes), 0);
+    CU_ASSERT_EQUAL(in_memory[bytes], 0x11);
     /* Chunks end at positions 256 and 512, rows 156 and 412. */
     static const uint32_t parts[][2] = {{0, TOKENS}, {0, 1}, {156, 256}, {155, 2}, {1, 598}, {599, 1}};
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
         for (int layout = 0; layout < LAYOUTS; layout++)
             restore_part(file, part % 4, parts[part][0], parts[part][1], layout);
     kvot_close(file);
-    unlink(path("some.kvot"));
-    unlink(path("raw"));
+    unlink(unit_path("some.kvot"));
+    unlink(unit_path("raw"));
 }
 
 static void quantized_parts_are_those_of_the_file(void) {
@@ -133,11 +151,17 @@ static void wrong_arrays_are_refused(void) {
     kvot_run run = {.overwrite = true};
     kvot_array arrays[2] = {array_of(room[0], 0, TOKENS), array_of(room[1], 0, TOKENS)}, good = arrays[0];
     const kvot_status wrong = KVOT_E_ARGUMENT;
-    const char *out = path("wrong.kvot");
-#define TRY(n, position) kvot_compress_arrays(arrays, n, NULL, position, out, NULL, &run, NULL, NULL)
+    const char *out = unit_path("wrong.kvot");
+#define TRY(n, first)                                                                                                  \
+    kvot_compress_arrays(arrays, n, NULL, &(kvot_about){.position = first}, out, NULL, &run, NULL, NULL)
     CU_ASSERT_EQUAL(TRY(0, 0), wrong);
     CU_ASSERT_EQUAL(TRY(1, 1u << 31), wrong);
     CU_ASSERT_EQUAL(TRY(1, INT32_MAX - TOKENS + 1), wrong);
+#define TRY_ABOUT(...) kvot_compress_arrays(arrays, 1, NULL, &(kvot_about){__VA_ARGS__}, out, NULL, &run, NULL, NULL)
+    CU_ASSERT_EQUAL(TRY_ABOUT(.architecture = "some model, with 32 characters.."), wrong);
+    CU_ASSERT_EQUAL(TRY_ABOUT(.architecture = "a\nb"), wrong);
+    CU_ASSERT_EQUAL(TRY_ABOUT(.n_tokens = 1), wrong);
+    CU_ASSERT_EQUAL(TRY_ABOUT(.tokens = ids, .n_tokens = (size_t)1 << 32), wrong);
     arrays[1].tokens--;
     CU_ASSERT_EQUAL(TRY(1, 0), wrong);
     arrays[1] = good;
@@ -175,16 +199,16 @@ static void files_do_not_depend_on_flushed_denormals(void) {
         for (int i = 0; i < N; i++)
             rows[p][i] &= 0x83ff; /* denormal halves */
     compress("first", 0, NULL, 2);
-    size_t n = read_file("first", first, sizeof first);
+    size_t n = unit_read_file("first", first, sizeof first);
     unsigned before = __builtin_ia32_stmxcsr();
     __builtin_ia32_ldmxcsr(before | 0x8040);
     compress("other", 0, NULL, 2);
     CU_ASSERT_EQUAL(__builtin_ia32_stmxcsr() & 0x8040, 0x8040); /* the caller's are left alone */
     __builtin_ia32_ldmxcsr(before);
-    CU_ASSERT_EQUAL(read_file("other", other, sizeof other), n);
+    CU_ASSERT_EQUAL(unit_read_file("other", other, sizeof other), n);
     CU_ASSERT_EQUAL(memcmp(first, other, n), 0);
-    unlink(path("first"));
-    unlink(path("other"));
+    unlink(unit_path("first"));
+    unlink(unit_path("other"));
 #endif
 }
 

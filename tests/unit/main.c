@@ -2,17 +2,50 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
     const unit_test *tests;
-} suites[] = {{"format", format_tests}, {"kernels", kernel_tests}, {"codecs", codec_tests}, {"engines", engine_tests},
-              {"cache", cache_tests},   {"pool", pool_tests},      {"fetch", fetch_tests},  {"arrays", array_tests}};
+} suites[] = {{"format", format_tests},
+              {"kernels", kernel_tests},
+              {"codecs", codec_tests},
+              {"engines", engine_tests},
+              {"cache", cache_tests},
+              {"pool", pool_tests},
+              {"fetch", fetch_tests},
+              {"arrays", array_tests},
+              {"match", match_tests},
+              {"map", map_tests},
+              {"stream_writer", stream_writer_tests}};
 
 unsigned unit_random(void) {
     static unsigned state = 1;
     state = state * 1664525u + 1013904223u;
     return state >> 8;
+}
+
+const char *unit_path(const char *name) {
+    static char paths[4][64];
+    static int next;
+    char *text = paths[next++ % 4];
+    snprintf(text, sizeof paths[0], "/tmp/kvot-unit-%d-%s", (int)getpid(), name);
+    return text;
+}
+
+size_t unit_read_file(const char *name, void *to, size_t most) {
+    FILE *file = fopen(unit_path(name), "rb");
+    size_t n = file ? fread(to, 1, most, file) : 0;
+    if (file)
+        fclose(file);
+    return n;
+}
+
+void unit_write_file(const char *name, const void *from, size_t n) {
+    FILE *file = fopen(unit_path(name), "wb");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    CU_ASSERT_EQUAL(fwrite(from, 1, n, file), n);
+    fclose(file);
 }
 
 /* unit [SUITE]: runs all suites, or one. */
