@@ -2,7 +2,10 @@
  *
  * All of the library's public interface. Every path may be "-", which is standard input or standard output; an input
  * that cannot seek is first copied to an unnamed temporary file in $TMPDIR (or /tmp). An output appears under its name
- * only once it is complete; a call that fails leaves nothing behind, but for what it had written to standard output.
+ * only once it is complete and durable, in place of what had the name, which readers that have it open keep; a call
+ * that fails leaves nothing behind, but for what it had written to standard output. A process that is killed may leave
+ * a temporary file, ".NAME.kvot-" and six letters, beside the output; the next call with an output of that name removes
+ * it (not on network file systems and FUSE, where nobody can know that its writer is gone).
  *
  * Threads: calls may run at the same time on different files. A kvot_file may be read by one thread at a time, a
  * kvot_map by any number, and any number may hand chunks to a kvot_writer.
