@@ -25,6 +25,8 @@ static const option_help table[] = {
     {'O', "outliers", "auto|N",
      "ott: exact rows; auto chooses inside each chunk (default), N keeps that many of each layer and head", false},
     {'M', "model", "FILE.gguf", "the model that made the cache: its KV heads and identity", false},
+    {'N', "tokens", "N", "restore the first N tokens only, for a prompt that begins alike", false},
+    {'L', "layers", "A:B", "restore layers A to B - 1 of each section only, to look at them", false},
     {'A', "against", "ORIGINAL", "also prove that a restore gives this file", false},
     {'D', "device", "DEVICE", "what quantizes and decodes: cpu, cuda:N, or auto (the default: cpu for files)", false},
     {'T', "threads", "N", "threads (default: one for each processor)", true},
@@ -74,6 +76,22 @@ static bool parse_number(const char *text, long low, long high, long *value) {
     return errno == 0 && end != text && *end == 0 && *value >= low && *value <= high;
 }
 
+/* "A:B" */
+static bool parse_layers(const char *text, kvot_restore_options *options) {
+    char first[24];
+    const char *colon = strchr(text, ':');
+    long a, b;
+    if (!colon || (size_t)(colon - text) >= sizeof first)
+        return false;
+    memcpy(first, text, (size_t)(colon - text));
+    first[colon - text] = 0;
+    if (!parse_number(first, 0, INT_MAX, &a) || !parse_number(colon + 1, 1, INT_MAX, &b) || a >= b)
+        return false;
+    options->first_layer = (unsigned)a;
+    options->end_layer = (unsigned)b;
+    return true;
+}
+
 /* Takes one option's value. Returns what is wrong with it, or NULL. */
 static const char *take(cli_options *options, char letter, const char *value) {
     long number;
@@ -109,6 +127,13 @@ static const char *take(cli_options *options, char letter, const char *value) {
     case 'M':
         options->compress.model_path = value;
         return NULL;
+    case 'N':
+        if (!parse_number(value, 1, LONG_MAX, &number))
+            return "must be a number of tokens, at least 1";
+        options->restore.tokens = (uint64_t)number;
+        return NULL;
+    case 'L':
+        return parse_layers(value, &options->restore) ? NULL : "must be A:B, two numbers of layers, the first lower";
     case 'A':
         options->against = value;
         return NULL;

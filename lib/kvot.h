@@ -88,6 +88,8 @@ typedef struct kvot_sizes {
     uint64_t original_bytes;  /* of the engine's file */
     uint64_t stored_bytes;    /* of the .kvot file */
     uint64_t quantized_bytes; /* original bytes of planes that are not kept without loss, each row counted once */
+    uint64_t bytes_read;      /* kvot_restore: of the .kvot file, header, index and the streams needed; else 0 */
+    uint64_t bytes_written;   /* kvot_restore: of the file that it wrote; else 0 */
 } kvot_sizes;
 
 /* Compresses the engine's file `input` to the .kvot file `output`. `options`, `run`, `sizes`, `error` may be NULL.
@@ -96,9 +98,21 @@ typedef struct kvot_sizes {
 KVOT_API kvot_status kvot_compress(const char *input, const char *output, const kvot_compress_options *options,
                                    const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
 
-/* Writes the engine's file again from a .kvot file. */
-KVOT_API kvot_status kvot_restore(const char *input, const char *output, const kvot_run *run, kvot_sizes *sizes,
-                                  kvot_error *error);
+/* Which part to restore. Zeroed: all of it. */
+typedef struct kvot_restore_options {
+    uint64_t tokens;                 /* the first so many: the cells with positions below that; 0: all */
+    unsigned first_layer, end_layer; /* of each section, the layers from the first to before the end, by their ordinals
+                                        (kvot_plane); end_layer 0: all */
+} kvot_restore_options;
+
+/* Writes the engine's file again from a .kvot file, or, with `options`, the file that the engine would have written of
+ * the first tokens alone: of the .kvot file only the chunks with rows of these are read. Where no engine could go on
+ * from that, it is refused with KVOT_E_ARGUMENT: a sliding window that dropped some of these tokens, or recurrent state
+ * that went past them; unless a checkpoint that was taken after exactly so many tokens is in the file. Checkpoints of
+ * fewer tokens stay in it. Also KVOT_E_ARGUMENT: more tokens or layers than there are, cuts behind images, DSV4 caches.
+ * A file of some layers is for looking at them: no engine takes it. `options`, `run`, `sizes`, `error` may be NULL. */
+KVOT_API kvot_status kvot_restore(const char *input, const char *output, const kvot_restore_options *options,
+                                  const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
 
 /* Checks every checksum of a .kvot file and decodes all of it. With `original`, also proves that a restore gives that
  * file: bit for bit in all that is stored without loss, and with exactly the loss the file records elsewhere. */

@@ -28,22 +28,35 @@ static kvot_status refuse(const input *in, kvot_error *error) {
     return fail(error, KVOT_E_UNKNOWN, "%s: %s", in->name, what);
 }
 
-kvot_status engine_read(const input *in, plan *plan, kvot_error *error) {
-    memset(plan, 0, sizeof *plan);
-    const engine *found = NULL;
+/* The one engine whose file it is. */
+static kvot_status find(const input *in, const engine **found, kvot_error *error) {
+    *found = NULL;
     for (const engine *const *engine = engines; *engine; engine++) {
         if (!(*engine)->probe(in))
             continue;
-        if (found)
-            return fail(error, KVOT_E_UNKNOWN, "%s: could be a file of %s or of %s", in->name, found->name,
+        if (*found)
+            return fail(error, KVOT_E_UNKNOWN, "%s: could be a file of %s or of %s", in->name, (*found)->name,
                         (*engine)->name);
-        found = *engine;
+        *found = *engine;
     }
-    if (!found)
-        return refuse(in, error);
-    kvot_status status = found->read(in, plan, error);
+    return *found ? KVOT_OK : refuse(in, error);
+}
+
+kvot_status engine_read(const input *in, plan *plan, kvot_error *error) {
+    memset(plan, 0, sizeof *plan);
+    const engine *found;
+    kvot_status status = find(in, &found, error);
+    if (status != KVOT_OK)
+        return status;
+    status = found->read(in, plan, error);
     if (status == KVOT_OK && plan->bytes != in->bytes)
         return fail(error, KVOT_E_DAMAGED, "%s: its parts do not add up to its length", in->name);
     strncpy(plan->about.engine, found->name, sizeof plan->about.engine - 1);
     return status;
+}
+
+kvot_status engine_cut(cut *cut, kvot_error *error) {
+    const engine *found;
+    kvot_status status = find(&cut->in, &found, error);
+    return status == KVOT_OK ? found->cut(cut, error) : status;
 }

@@ -226,4 +226,4 @@ static kvot_status read_plan(const input *in, plan *plan, kvot_error *error) {
     return status;
 }
 
-const engine engine_llama = {"llama", probe, read_plan};
+const engine engine_llama = {"llama", probe, read_plan, llama_cut};

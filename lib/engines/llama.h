@@ -4,6 +4,7 @@
 #define KVOT_LLAMA_H
 
 #include "../../format/format.h"
+#include "../cut.h"
 #include "../io/cursor.h"
 
 #define LLAMA_SESSION_MAGIC  0x6767736eu /* "ggsn" */
@@ -14,6 +15,7 @@ enum {
     LLAMA_MAX_SEQUENCES = 256, /* LLAMA_MAX_SEQ, and so the most streams */
     LLAMA_MAX_SECTIONS = 32,
     LLAMA_CHECKPOINT_BLOBS = 3,
+    LLAMA_BUFFER_HEAD = 8, /* magic and sequence, before a state in memory */
 };
 
 /* One layer's K, V or recurrent tensor of one block. */
@@ -98,6 +100,9 @@ kvot_status llama_checkpoint_read(const input *in, uint64_t at, llama_checkpoint
 kvot_status llama_blob_read(const input *in, llama_dialect dialect, uint64_t at, uint64_t end, llama_blocks *blocks,
                             kvot_error *error);
 
+/* Whether a block is recurrent state, not K and V. */
+bool llama_is_recurrent(const llama_blocks *blocks, const llama_block *block);
+
 /* Which layer of its section a tensor belongs to. */
 uint32_t llama_layer(const llama_block *block, const llama_tensor *tensor);
 
@@ -112,5 +117,8 @@ kvot_status llama_parse_memory(const input *in, uint64_t at, uint64_t end, bool 
 bool llama_read_cell(cursor *cursor, uint32_t ext_bytes, llama_cell *cell);
 
 void llama_blocks_free(llama_blocks *blocks);
+
+/* A shorter file, as engine.h says. */
+kvot_status llama_cut(cut *cut, kvot_error *error);
 
 #endif

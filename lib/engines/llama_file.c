@@ -157,7 +157,7 @@ kvot_status llama_checkpoint_read(const input *in, uint64_t at, llama_checkpoint
 
 kvot_status llama_blob_read(const input *in, llama_dialect dialect, uint64_t at, uint64_t end, llama_blocks *blocks,
                             kvot_error *error) {
-    uint32_t head[2]; /* magic, sequence */
+    uint32_t head[LLAMA_BUFFER_HEAD / sizeof(uint32_t)];
     uint64_t furthest;
     if (end - at < sizeof head)
         return KVOT_OK;

@@ -375,6 +375,10 @@ kvot_status llama_parse_memory(const input *in, uint64_t at, uint64_t end, bool 
     return status;
 }
 
+bool llama_is_recurrent(const llama_blocks *blocks, const llama_block *block) {
+    return block->n_tensors > 0 && blocks->tensors[block->first_tensor].kind == FORMAT_STATE;
+}
+
 uint32_t llama_layer(const llama_block *block, const llama_tensor *tensor) {
     /* Recurrent layers have two tensors: first come R of all layers, then S of all layers, so tensor i and tensor
      * i + n / 2 are one layer's. Where a layer lacks one (the number is odd), each tensor counts as a layer. */

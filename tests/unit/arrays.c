@@ -103,8 +103,8 @@ static void restored_parts_are_those_of_the_file(bool lossless) {
     options.codec = lossless ? KVOT_LOSSLESS : KVOT_OTT;
     fill();
     compress("some.kvot", 2, &options, 0);
-    CU_ASSERT_EQUAL_FATAL(kvot_restore(path("some.kvot"), path("raw"), &(kvot_run){.overwrite = true}, NULL, NULL),
-                          KVOT_OK);
+    CU_ASSERT_EQUAL_FATAL(
+        kvot_restore(path("some.kvot"), path("raw"), NULL, &(kvot_run){.overwrite = true}, NULL, NULL), KVOT_OK);
     CU_ASSERT_EQUAL(read_file("raw", raw, sizeof raw + 1), sizeof raw);
     CU_ASSERT_EQUAL(memcmp(raw, rows, sizeof raw) == 0, lossless);
     kvot_file *file;
