@@ -101,6 +101,14 @@ static int by_value(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
+/* The two views that the shorter file may have for one of the whole file's. */
+static void views_of(const cut *cut, uint32_t view, uint32_t copies[2]) {
+    const cache *from = &cut->reader->cache;
+    uint32_t rowset = from->tables.views[view].rowset;
+    copies[0] = view + from->first_view[rowset];
+    copies[1] = view + from->first_view[rowset + 1];
+}
+
 kvot_status cut_rows(cut *cut, uint64_t at, const format_plane *like, cut_cells *cells, kvot_error *error) {
     const cache *from = &cut->reader->cache;
     const format_tables *tables = &from->tables;
@@ -109,10 +117,12 @@ kvot_status cut_rows(cut *cut, uint64_t at, const format_plane *like, cut_cells 
     if (!segment || segment->plane == FORMAT_VERBATIM)
         return disagrees(cut, at, error);
     const format_plane *plane = &tables->planes[segment->plane];
-    uint32_t view = segment->view;
-    uint64_t *place = &cut->cache.places[from->first_place[segment->plane] + view - from->first_view[plane->rowset]];
+    uint32_t views[2];
+    views_of(cut, segment->view, views);
+    uint32_t view = views[cut->cells[views[0]] && cut->cells[views[0]] != cells];
+    uint64_t *place = &cut->cache.places[cut->first_place[segment->plane] + view - cut->first_view[plane->rowset]];
     if (plane->row_bytes != like->row_bytes || plane->type != like->type || plane->layout != like->layout ||
-        tables->views[view].n_cells != cells->n_cells || (cut->cells[view] && cut->cells[view] != cells) ||
+        tables->views[segment->view].n_cells != cells->n_cells || (cut->cells[view] && cut->cells[view] != cells) ||
         *place != CACHE_NO_PLACE)
         return disagrees(cut, at, error);
     kvot_status status = flush(cut, error);
@@ -128,17 +138,12 @@ static kvot_status cut_arrays(cut *cut, kvot_error *error) {
     const kvot_restore_options *options = cut->options;
     const char *name = cut->reader->in.name;
     const format_tables *tables = &cut->reader->cache.tables;
-    uint32_t layers = 0;
-    kvot_status status = KVOT_OK;
-    for (uint32_t v = 0; v < tables->index->n_views && status == KVOT_OK; v++) {
-        uint32_t n_cells = tables->views[v].n_cells;
-        if (options->tokens > n_cells)
-            return fail(error, KVOT_E_ARGUMENT, "%s: holds %u tokens", name, n_cells);
-        cut_cells *cells = cut_new_cells(cut, n_cells, error);
-        status =
-            cells ? cut_keep(cells, 0, options->tokens ? (uint32_t)options->tokens : n_cells, error) : KVOT_E_MEMORY;
-        cut->cells[v] = cells;
-    }
+    uint32_t layers = 0, n_cells = tables->index->n_views > 0 ? tables->views[0].n_cells : 0;
+    if (options->tokens > n_cells)
+        return fail(error, KVOT_E_ARGUMENT, "%s: holds %u tokens", name, n_cells);
+    cut_cells *cells = cut_new_cells(cut, n_cells, error);
+    kvot_status status =
+        cells ? cut_keep(cells, 0, options->tokens ? (uint32_t)options->tokens : n_cells, error) : KVOT_E_MEMORY;
     for (uint32_t p = 0; p < tables->index->n_planes; p++)
         layers = tables->planes[p].layer >= layers ? tables->planes[p].layer + 1 : layers;
     if (options->end_layer > layers)
@@ -149,7 +154,7 @@ static kvot_status cut_arrays(cut *cut, kvot_error *error) {
             return disagrees(cut, cut->segment_at[i], error);
         const format_plane *plane = &tables->planes[segment->plane];
         if (cut_keeps_layer(cut, plane->layer))
-            status = cut_rows(cut, cut->segment_at[i], plane, cut->cells[segment->view], error);
+            status = cut_rows(cut, cut->segment_at[i], plane, cells, error);
     }
     return status;
 }
@@ -183,13 +188,14 @@ static kvot_status spool_verbatim(cut *cut, const kvot_run *run, kvot_error *err
     return status;
 }
 
-/* The part of a piece that stays, in pieces. Puts them to `to`, if that is not NULL, and returns how many there are. */
-static uint32_t cut_piece(const cut *cut, const cache_piece *piece, cache_piece *to) {
-    const cut_cells *cells = cut->cells[piece->view];
+/* The part of a piece that stays, in pieces of `view`. Puts them to `to`, if that is not NULL, and returns how many
+ * there are. */
+static uint32_t cut_piece(const cut *cut, const cache_piece *piece, uint32_t view, cache_piece *to) {
+    const cut_cells *cells = cut->cells[view];
     if (!cells)
         return 0;
-    uint32_t low = 0, high = cells->n_runs, end = piece->cell + piece->rows; /* the first run that ends behind it */
-    while (low < high) {
+    uint32_t low = 0, high = cells->n_runs, end = piece->cell + piece->rows;
+    while (low < high) { /* the first run that ends behind its first cell */
         uint32_t middle = low + (high - low) / 2;
         if (cells->runs[middle].first + cells->runs[middle].count <= piece->cell)
             low = middle + 1;
@@ -204,28 +210,38 @@ static uint32_t cut_piece(const cut *cut, const cache_piece *piece, cache_piece 
         if (to)
             to[n] = (cache_piece){.row = piece->row + (first - piece->cell),
                                   .rows = last - first,
-                                  .view = piece->view,
+                                  .view = view,
                                   .cell = run.before + (first - run.first)};
+    }
+    return n;
+}
+
+/* The pieces of a chunk that stay, likewise. */
+static uint64_t cut_chunk(const cut *cut, const cache_chunk *chunk, cache_piece *to) {
+    const cache *from = &cut->reader->cache;
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < chunk->n_pieces; i++) {
+        const cache_piece *piece = &from->pieces[chunk->first_piece + i];
+        uint32_t views[2];
+        views_of(cut, piece->view, views);
+        for (int copy = 0; copy < 2; copy++)
+            n += cut_piece(cut, piece, views[copy], to ? to + n : NULL);
     }
     return n;
 }
 
 static kvot_status cut_pieces(cut *cut, kvot_error *error) {
     const cache *from = &cut->reader->cache;
-    uint32_t n_chunks = from->tables.index->n_chunks;
+    uint32_t n_chunks = from->tables.index->n_chunks, end = 0;
     uint64_t n = 0;
-    for (uint64_t i = 0; i < from->n_pieces; i++)
-        n += cut_piece(cut, &from->pieces[i], NULL);
+    for (uint32_t c = 0; c < n_chunks; c++)
+        n += cut_chunk(cut, &from->chunks[c], NULL);
     if (n > UINT32_MAX || !(cut->cache.pieces = malloc((n + 1) * sizeof *cut->cache.pieces)))
         return fail_memory(error);
-    uint32_t end = 0;
     for (uint32_t c = 0; c < n_chunks; c++) {
-        const cache_chunk *chunk = &from->chunks[c];
-        uint32_t first = end;
-        for (uint32_t i = 0; i < chunk->n_pieces; i++)
-            end += cut_piece(cut, &from->pieces[chunk->first_piece + i], cut->cache.pieces + end);
-        cut->cache.chunks[c].first_piece = first;
-        cut->cache.chunks[c].n_pieces = end - first;
+        cut->cache.chunks[c].first_piece = end;
+        cut->cache.chunks[c].n_pieces = (uint32_t)cut_chunk(cut, &from->chunks[c], cut->cache.pieces + end);
+        end += cut->cache.chunks[c].n_pieces;
     }
     cut->cache.n_pieces = n;
     return KVOT_OK;
@@ -235,25 +251,36 @@ static kvot_status cut_pieces(cut *cut, kvot_error *error) {
 static kvot_status start(cut *cut, kvot_error *error) {
     const cache *from = &cut->reader->cache;
     const format_tables *tables = &from->tables;
+    const format_index *index = tables->index;
     uint64_t places = 0, at = 0;
-    for (uint32_t v = 0; v < tables->index->n_views; v++)
-        places += tables->rowsets[tables->views[v].rowset].n_planes;
+    for (uint32_t v = 0; v < index->n_views; v++)
+        places += 2ull * tables->rowsets[tables->views[v].rowset].n_planes;
     cut->cache = *from;
     cut->cache.pieces = NULL;
     cut->cache.places = malloc((places + 1) * sizeof *cut->cache.places);
-    cut->cache.chunks = malloc(((size_t)tables->index->n_chunks + 1) * sizeof *cut->cache.chunks);
-    cut->views = malloc(((size_t)tables->index->n_views + 1) * sizeof *cut->views);
-    cut->cells = calloc((size_t)tables->index->n_views + 1, sizeof *cut->cells);
-    cut->segment_at = malloc(((size_t)tables->index->n_segments + 1) * sizeof *cut->segment_at);
+    cut->cache.chunks = malloc(((size_t)index->n_chunks + 1) * sizeof *cut->cache.chunks);
+    cut->cache.first_view = cut->first_view = malloc(((size_t)index->n_rowsets + 1) * sizeof *cut->first_view);
+    cut->cache.first_place = cut->first_place = malloc(((size_t)index->n_planes + 1) * sizeof *cut->first_place);
+    cut->cache.tables.views = cut->views = malloc((2 * (size_t)index->n_views + 1) * sizeof *cut->views);
+    cut->cells = calloc(2 * (size_t)index->n_views + 1, sizeof *cut->cells);
+    cut->segment_at = malloc(((size_t)index->n_segments + 1) * sizeof *cut->segment_at);
     cut->buffer = malloc(BUFFER_BYTES);
-    if (!cut->cache.places || !cut->cache.chunks || !cut->views || !cut->cells || !cut->segment_at || !cut->buffer)
+    if (!cut->cache.places || !cut->cache.chunks || !cut->first_view || !cut->first_place || !cut->views ||
+        !cut->cells || !cut->segment_at || !cut->buffer)
         return fail_memory(error);
     for (uint64_t i = 0; i < places; i++)
         cut->cache.places[i] = CACHE_NO_PLACE;
-    memcpy(cut->cache.chunks, from->chunks, tables->index->n_chunks * sizeof *from->chunks);
-    memcpy(cut->views, tables->views, tables->index->n_views * sizeof *cut->views);
-    cut->cache.tables.views = cut->views;
-    for (uint32_t i = 0; i < tables->index->n_segments; i++) {
+    memcpy(cut->cache.chunks, from->chunks, index->n_chunks * sizeof *from->chunks);
+    for (uint32_t s = 0; s <= index->n_rowsets; s++)
+        cut->first_view[s] = 2 * from->first_view[s];
+    for (uint32_t p = 0; p < index->n_planes; p++)
+        cut->first_place[p] = 2 * from->first_place[p];
+    for (uint32_t v = 0; v < index->n_views; v++) {
+        uint32_t views[2];
+        views_of(cut, v, views);
+        cut->views[views[0]] = cut->views[views[1]] = tables->views[v];
+    }
+    for (uint32_t i = 0; i < index->n_segments; i++) {
         cut->segment_at[i] = at;
         at += tables->segments[i].bytes;
     }
@@ -289,6 +316,8 @@ void cut_close(cut *cut) {
     free(cut->cache.places);
     free(cut->cache.pieces);
     free(cut->cache.chunks);
+    free(cut->first_view);
+    free(cut->first_place);
     free(cut->views);
     free(cut->cells);
     free(cut->segment_at);

@@ -26,14 +26,17 @@ typedef struct cut {
     const kvot_restore_options *options;
     const reader *reader;
     input in;       /* the whole file, with holes where planes are; none for arrays */
-    cache cache;    /* of the shorter file. Its tables are the reader's, but for the views */
+    cache cache;    /* of the shorter file. All but views and places is the reader's */
     uint64_t bytes; /* of the shorter file so far */
 
     output *out;
     uint8_t *buffer; /* verbatim bytes up to `bytes` */
     size_t buffered;
+    /* A view may be put twice, as main memory and as a checkpoint. So every row set has its views twice over. */
+    uint32_t *first_view;
+    uint64_t *first_place;
     format_view *views;
-    cut_cells **cells;    /* of each view; NULL: it is left out */
+    cut_cells **cells;    /* of each of these views; NULL: it is left out */
     cut_cells *all_cells; /* whatever cut_new_cells made */
     uint64_t *segment_at; /* where each segment of the whole file is */
 } cut;
@@ -56,7 +59,8 @@ cut_cells *cut_new_cells(cut *cut, uint32_t n_cells, kvot_error *error);
 kvot_status cut_keep(cut_cells *cells, uint32_t first, uint32_t count, kvot_error *error);
 
 /* The next bytes of the shorter file: these; those of the whole file from `from` to `to`, all of them outside planes;
- * the rows of the cells that stay of the plane whose rows begin at `at` in the whole file and are as `like` says. */
+ * the rows of the cells that stay of the plane whose rows begin at `at` in the whole file and are as `like` says. All
+ * planes of a view have the same `cells`; other ones make it a second view of the same cells. */
 kvot_status cut_put(cut *cut, const void *bytes, size_t n, kvot_error *error);
 kvot_status cut_copy(cut *cut, uint64_t from, uint64_t to, kvot_error *error);
 kvot_status cut_rows(cut *cut, uint64_t at, const format_plane *like, cut_cells *cells, kvot_error *error);

@@ -224,7 +224,7 @@ def write_section(section, tokens, layers, kept):
         out += [struct.pack("<2I", block["v_trans"], n_layers), block["middle"]]
         for tensor in tensors:
             out += [tensor["head"], rows_of(tensor, len(block["cells"]), cells)]
-            kept[tensor["at"]] = cells
+            kept[tensor["at"]] = sorted({*kept.get(tensor["at"], ()), *cells})
     return b"".join(out)
 
 
@@ -251,25 +251,32 @@ def write(file, tokens=None, layers=None):
             raise Bad("images")
         words = [-1, 1, len(ids[:limit]), *ids[:limit], 0] if blob else ids[:limit]
     lacking = [i for i, section in enumerate(main) if why_not(section, limit)]
-    standing = []
-    used = None
+    states = [c["blobs"][0][1] for c in file["checkpoints"]]
+    state = next((main[len(main) - len(s):] for s in states if s), [])
     if lacking:
-        for checkpoint in file["checkpoints"]:
-            state = checkpoint["blobs"][0][1]
-            if checkpoint["n_tokens"] == tokens and checkpoint["last"] == tokens - 1 and state:
-                if min(lacking) >= len(main) - len(state):
-                    standing, used = state, checkpoint
-        if not standing:
+        for checkpoint, state in zip(file["checkpoints"], states):
+            late = checkpoint["n_tokens"] >= limit and checkpoint["last"] == checkpoint["n_tokens"] - 1
+            if late and state and min(lacking) >= len(main) - len(state):
+                if not any(why_not(section, limit) for section in state):
+                    break
+        else:
             raise Bad("nothing to go on from")
-        main = main[:len(main) - len(standing)]
+    main = main[:len(main) - len(state)]
     out = [struct.pack("<3I", SESSION if file["session"] else SEQUENCE, file["version"], len(words)),
            struct.pack(f"<{len(words)}i", *words), file["architecture"]]
     out += [write_section(section, limit, wanted, kept) for section in main]
-    out += [write_section(section, 1 << 31, wanted, kept) for section in standing]
-    left = [c for c in file["checkpoints"] if c["n_tokens"] <= limit and c is not used and not layers]
-    if left:
-        out += [APPENDIX, struct.pack("<2I", 1, len(left)), *(c["data"] for c in left)]
-        for _, state in (blob for c in left for blob in c["blobs"]):
-            for section in state or []:
+    state_bytes = b"".join(write_section(section, limit, wanted, kept) for section in state)
+    out.append(state_bytes)
+    left = [c for c in file["checkpoints"] if c["n_tokens"] <= limit and not layers]
+    # The server goes on from sliding windows only by way of a checkpoint, so there must be one for what is left.
+    new = (limit < n and not layers and states and state and not any(c["n_tokens"] == limit for c in left)
+           and not any(blob for c in file["checkpoints"] for blob, _ in c["blobs"][1:]))
+    if left or new:
+        out += [APPENDIX, struct.pack("<2I", 1, len(left) + new), *(c["data"] for c in left)]
+        for _, sections in (blob for c in left for blob in c["blobs"]):
+            for section in sections or []:
                 write_section(section, 1 << 31, everything, kept)
+    if new:
+        head = file["checkpoints"][0]["blobs"][0][0][:8]
+        out += [struct.pack("<qiiQ", limit, 0, limit - 1, 8 + len(state_bytes)), head, state_bytes, bytes(16)]
     return b"".join(out), kept

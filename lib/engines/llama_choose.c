@@ -1,7 +1,7 @@
 /* What of a llama.cpp file stays when it is cut. Cells whose position is below the number of tokens, in every section.
- * What a sliding window dropped and what a recurrent state was before its last token is not in the file; but where a
- * checkpoint was taken after just as many tokens, its state stands in for those sections of the main memory, which are
- * the last ones. */
+ * What a sliding window dropped and what a recurrent state was before its last token is not in the main memory. But a
+ * checkpoint may have it: then its state, which is that of the last sections of the main memory, stands in for these.
+ */
 #include "../plan.h"
 #include "llama_cut.h"
 
@@ -67,10 +67,10 @@ static const char *judge(position_run *runs, uint64_t n_runs, bool recurrent, ui
     return NULL;
 }
 
-/* Finds the cells of a block that stay. */
-static kvot_status choose_cells(cutter *c, const llama_blocks *blocks, uint64_t number) {
-    const llama_block *block = &blocks->blocks[number];
-    cut_cells *cells = c->cells[number] = cut_new_cells(c->cut, block->n_cells, c->error);
+/* Finds the cells of a block that stay, and what is wrong with it, if anything. */
+static kvot_status choose_block(cutter *c, const llama_blocks *blocks, const llama_block *block, cut_cells **chosen,
+                                const char **why) {
+    cut_cells *cells = *chosen = cut_new_cells(c->cut, block->n_cells, c->error);
     position_run *runs = NULL;
     uint64_t n_runs = 0;
     uint32_t open[LLAMA_MAX_SEQUENCES + 1] = {0};
@@ -84,29 +84,37 @@ static kvot_status choose_cells(cutter *c, const llama_blocks *blocks, uint64_t 
             status = fail(c->error, KVOT_E_DAMAGED, "%s: damaged: a cell", c->in->name);
         if (status == KVOT_OK && (uint64_t)cell.position < c->tokens)
             status = cut_keep(cells, i, 1, c->error);
-        if ((uint64_t)cell.position + 1 > c->n_tokens)
+        if (status == KVOT_OK && (uint64_t)cell.position + 1 > c->n_tokens)
             c->n_tokens = (uint64_t)cell.position + 1;
     }
-    const char *wrong = status == KVOT_OK ? judge(runs, n_runs, llama_is_recurrent(blocks, block), c->tokens) : NULL;
-    if (wrong) {
-        c->why_not = wrong;
-        c->whole_sections[block->section] = false;
-    }
+    *why = status == KVOT_OK ? judge(runs, n_runs, llama_is_recurrent(blocks, block), c->tokens) : NULL;
     free(runs);
     return status;
 }
 
-/* The sections of a checkpoint's state, if it was taken after as many tokens as are asked for and they can take the
- * place of the main memory's last ones. */
-static uint32_t can_stand_in(const cutter *c, const llama_checkpoint *checkpoint, const llama_blocks *state) {
+kvot_status llama_choose_cells(cutter *c, const llama_blocks *blocks, cut_cells ***cells, uint32_t *lacking,
+                               const char **why) {
+    *lacking = UINT32_MAX;
+    *cells = calloc(blocks->n_blocks + 1, sizeof **cells);
+    kvot_status status = *cells ? KVOT_OK : fail_memory(c->error);
+    for (uint64_t i = 0; i < blocks->n_blocks && status == KVOT_OK; i++) {
+        const llama_block *block = &blocks->blocks[i];
+        const char *wrong = NULL;
+        status = choose_block(c, blocks, block, &(*cells)[i], &wrong);
+        if (wrong && block->section < *lacking) {
+            *lacking = block->section;
+            *why = wrong;
+        }
+    }
+    return status;
+}
+
+/* Whether a checkpoint's state has the tensors of the last sections of the main memory. */
+static bool is_like_memory(const cutter *c, const llama_blocks *state) {
     const llama_blocks *memory = &c->file.memory;
-    uint32_t n = state->n_sections, first = memory->n_sections - n;
-    if (n == 0 || n > memory->n_sections || checkpoint->n_tokens != (int64_t)c->tokens ||
-        checkpoint->last_position != checkpoint->n_tokens - 1)
-        return 0;
-    for (uint32_t i = 0; i < first; i++)
-        if (!c->whole_sections[i])
-            return 0;
+    if (state->n_sections == 0 || state->n_sections > memory->n_sections)
+        return false;
+    uint32_t first = memory->n_sections - state->n_sections;
     for (uint64_t i = 0; i < memory->n_blocks; i++) {
         const llama_block *block = &memory->blocks[i], *other = NULL;
         if (block->section < first)
@@ -116,81 +124,89 @@ static uint32_t can_stand_in(const cutter *c, const llama_checkpoint *checkpoint
                 other = &state->blocks[k];
         if (!other || other->n_tensors != block->n_tensors ||
             llama_is_recurrent(state, other) != llama_is_recurrent(memory, block))
-            return 0;
+            return false;
         for (uint32_t t = 0; t < block->n_tensors; t++)
             if (state->tensors[other->first_tensor + t].row_bytes != memory->tensors[block->first_tensor + t].row_bytes)
-                return 0;
+                return false;
     }
-    return n;
+    return true;
 }
 
-/* Looks for a checkpoint for the sections that are not whole. */
-static kvot_status find_stand_in(cutter *c) {
+/* Takes a checkpoint's state to stand in, if it has what the main memory lacks from section `lacking` on. */
+static kvot_status try_checkpoint(cutter *c, const llama_checkpoint *checkpoint, uint32_t lacking) {
+    llama_blocks state = {0};
+    cut_cells **cells = NULL;
+    const char *why;
+    uint32_t state_lacks = UINT32_MAX;
+    kvot_status status =
+        llama_blob_read(c->in, c->file.dialect, checkpoint->blob_at[0], checkpoint->blob_end[0], &state, c->error);
+    bool like = status == KVOT_OK && is_like_memory(c, &state);
+    if (like && c->checkpoint_head == 0) {
+        c->checkpoint_head = checkpoint->blob_at[0];
+        c->n_partial = state.n_sections;
+    }
+    bool late_enough = checkpoint->n_tokens > 0 && (uint64_t)checkpoint->n_tokens >= c->tokens &&
+                       (int64_t)checkpoint->last_position == checkpoint->n_tokens - 1;
+    bool wanted = like && c->state_of.at == 0 && late_enough && lacking != UINT32_MAX &&
+                  lacking >= c->file.memory.n_sections - state.n_sections;
+    if (wanted)
+        status = llama_choose_cells(c, &state, &cells, &state_lacks, &why);
+    if (wanted && status == KVOT_OK && state_lacks == UINT32_MAX) {
+        c->state_of = *checkpoint;
+        c->state = state;
+        c->state_cells = cells;
+        return KVOT_OK;
+    }
+    free(cells);
+    llama_blocks_free(&state);
+    return status;
+}
+
+/* Learns from the checkpoints what they hold, and looks for one that has what the main memory lacks. */
+static kvot_status look_at_checkpoints(cutter *c, uint32_t lacking, const char *why) {
     char others[200] = "";
     size_t n = 0;
-    uint64_t at = c->checkpoints;
+    llama_checkpoint checkpoint = {.end = c->checkpoints};
     for (uint32_t i = 0; i < c->n_checkpoints; i++) {
-        llama_checkpoint checkpoint;
-        llama_blocks state = {0};
-        kvot_status status = llama_checkpoint_read(c->in, at, &checkpoint, c->error);
-        if (status == KVOT_OK && checkpoint.n_tokens == (int64_t)c->tokens)
-            status = llama_blob_read(c->in, c->file.dialect, checkpoint.blob_at[0], checkpoint.blob_end[0], &state,
-                                     c->error);
-        uint32_t standing = status == KVOT_OK ? can_stand_in(c, &checkpoint, &state) : 0;
-        llama_blocks_free(&state);
+        kvot_status status = llama_checkpoint_read(c->in, checkpoint.end, &checkpoint, c->error);
+        if (status == KVOT_OK)
+            status = try_checkpoint(c, &checkpoint, lacking);
         if (status != KVOT_OK)
             return status;
-        if (standing > 0) {
-            c->stand_in = at;
-            c->n_standing = standing;
-            return KVOT_OK;
-        }
+        for (int blob = 1; blob < LLAMA_CHECKPOINT_BLOBS; blob++)
+            c->drafts = c->drafts || checkpoint.blob_end[blob] > checkpoint.blob_at[blob];
         if (n < sizeof others - 40)
             n += (size_t)snprintf(others + n, sizeof others - n, "%s%lld", n > 0 ? ", " : "",
                                   (long long)checkpoint.n_tokens);
-        at = checkpoint.end;
     }
+    if (lacking == UINT32_MAX || c->state_of.at > 0)
+        return KVOT_OK;
     return fail(c->error, KVOT_E_ARGUMENT,
                 "%s: the engine could not go on from the first %llu tokens: %s. It could from %s%s%llu",
-                c->cut->reader->in.name, (unsigned long long)c->tokens, c->why_not, others, n > 0 ? " or " : "all ",
+                c->cut->reader->in.name, (unsigned long long)c->tokens, why, others, n > 0 ? " or " : "all ",
                 (unsigned long long)c->n_tokens);
 }
 
 kvot_status llama_choose(cutter *c) {
     const llama_blocks *memory = &c->file.memory;
     const kvot_restore_options *options = c->cut->options;
-    const char *name = c->cut->reader->in.name;
-    kvot_status status = KVOT_OK;
-    uint32_t layers = 0;
-    bool whole = true;
+    const char *name = c->cut->reader->in.name, *why = NULL;
+    uint32_t layers = 0, lacking;
     if (memory->dsv4)
         return fail(c->error, KVOT_E_ARGUMENT, "%s: DSV4 caches can only be restored as a whole", name);
-    c->cells = calloc(memory->n_blocks + 1, sizeof *c->cells);
-    c->whole_sections = malloc(((size_t)memory->n_sections + 1) * sizeof *c->whole_sections);
-    if (!c->cells || !c->whole_sections)
-        return fail_memory(c->error);
-    for (uint32_t i = 0; i < memory->n_sections; i++)
-        c->whole_sections[i] = true;
-    for (uint64_t i = 0; i < memory->n_blocks && status == KVOT_OK; i++) {
-        const llama_block *block = &memory->blocks[i];
-        status = choose_cells(c, memory, i);
-        for (uint32_t t = 0; t < block->n_tensors; t++) {
-            uint32_t layer = llama_layer(block, &memory->tensors[block->first_tensor + t]);
-            layers = layer >= layers ? layer + 1 : layers;
-        }
-    }
+    kvot_status status = llama_choose_cells(c, memory, &c->cells, &lacking, &why);
     if (status != KVOT_OK)
         return status;
     if (options->tokens > c->n_tokens)
         return fail(c->error, KVOT_E_ARGUMENT, "%s: holds K and V of %llu tokens", name,
                     (unsigned long long)c->n_tokens);
+    for (uint64_t i = 0; i < memory->n_blocks; i++) {
+        for (uint32_t t = 0; t < memory->blocks[i].n_tensors; t++) {
+            uint32_t layer = llama_layer(&memory->blocks[i], &memory->tensors[memory->blocks[i].first_tensor + t]);
+            layers = layer >= layers ? layer + 1 : layers;
+        }
+    }
     if (options->end_layer > layers)
         return fail(c->error, KVOT_E_ARGUMENT, "%s: no section has more than %u layers", name, layers);
-    for (uint32_t i = 0; i < memory->n_sections; i++)
-        whole = whole && c->whole_sections[i];
-    return whole ? KVOT_OK : find_stand_in(c);
-}
-
-bool llama_checkpoint_stays(const cutter *c, const llama_checkpoint *checkpoint) {
-    return checkpoint->n_tokens >= 0 && (uint64_t)checkpoint->n_tokens <= c->tokens && checkpoint->at != c->stand_in;
+    return look_at_checkpoints(c, lacking, why);
 }

@@ -104,8 +104,8 @@ static kvot_status put_blocks(cutter *c, const llama_blocks *blocks, cut_cells *
     kvot_status status = KVOT_OK;
     for (uint64_t i = 0; i < blocks->n_blocks && status == KVOT_OK; i++) {
         const llama_block *block = &blocks->blocks[i];
-        if (block->end > end)
-            break;
+        if (block->cells_at < at || block->end > end)
+            continue;
         cut_cells *cells = chosen ? chosen[i] : cut_new_cells(c->cut, block->n_cells, c->error);
         status = cells ? KVOT_OK : KVOT_E_MEMORY;
         if (!chosen && status == KVOT_OK)
@@ -123,26 +123,41 @@ static kvot_status put_blocks(cutter *c, const llama_blocks *blocks, cut_cells *
     return status == KVOT_OK ? cut_copy(c->cut, at, end, c->error) : status;
 }
 
-/* A blob of a checkpoint: all of it from `at` on. */
-static kvot_status put_blob(cutter *c, const llama_checkpoint *checkpoint, int number, uint64_t skip) {
-    uint64_t at = checkpoint->blob_at[number], end = checkpoint->blob_end[number];
-    llama_blocks blocks = {0};
-    kvot_status status = llama_blob_read(c->in, c->file.dialect, at, end, &blocks, c->error);
+/* The last sections, which checkpoints hold too, as they are after the tokens that stay. */
+static kvot_status put_state(cutter *c, bool again) {
+    const llama_blocks *memory = &c->file.memory, *blocks = c->state_of.at > 0 ? &c->state : memory;
+    uint32_t first = c->state_of.at > 0 ? 0 : memory->n_sections - c->n_partial, lacking;
+    cut_cells **cells = c->state_of.at > 0 ? c->state_cells : c->cells;
+    const char *why;
+    kvot_status status = again ? llama_choose_cells(c, blocks, &cells, &lacking, &why) : KVOT_OK;
     if (status == KVOT_OK)
-        status = put_blocks(c, &blocks, NULL, at + skip, end);
-    llama_blocks_free(&blocks);
+        status = put_blocks(c, blocks, cells, blocks->section_at[first], blocks->section_at[blocks->n_sections]);
+    if (again)
+        free(cells);
     return status;
 }
 
 static kvot_status put_memory(cutter *c) {
     const llama_blocks *memory = &c->file.memory;
-    uint32_t n = memory->n_sections - c->n_standing;
-    llama_checkpoint checkpoint;
-    kvot_status status = put_blocks(c, memory, c->cells, memory->section_at[0], memory->section_at[n]);
-    if (status != KVOT_OK || c->n_standing == 0)
+    uint64_t state_at = memory->section_at[memory->n_sections - c->n_partial];
+    kvot_status status = put_blocks(c, memory, c->cells, memory->section_at[0], state_at);
+    if (status != KVOT_OK)
         return status;
-    status = llama_checkpoint_read(c->in, c->stand_in, &checkpoint, c->error);
-    return status == KVOT_OK ? put_blob(c, &checkpoint, 0, LLAMA_BUFFER_HEAD) : status;
+    uint64_t before = c->cut->bytes;
+    status = put_state(c, false);
+    c->state_bytes = c->cut->bytes - before;
+    return status;
+}
+
+/* A blob of a checkpoint that stays, whole. */
+static kvot_status put_blob(cutter *c, const llama_checkpoint *checkpoint, int number) {
+    uint64_t at = checkpoint->blob_at[number], end = checkpoint->blob_end[number];
+    llama_blocks blocks = {0};
+    kvot_status status = llama_blob_read(c->in, c->file.dialect, at, end, &blocks, c->error);
+    if (status == KVOT_OK)
+        status = put_blocks(c, &blocks, NULL, at, end);
+    llama_blocks_free(&blocks);
+    return status;
 }
 
 static kvot_status put_checkpoint(cutter *c, const llama_checkpoint *checkpoint) {
@@ -151,36 +166,62 @@ static kvot_status put_checkpoint(cutter *c, const llama_checkpoint *checkpoint)
     for (int blob = 0; blob < LLAMA_CHECKPOINT_BLOBS && status == KVOT_OK; blob++) {
         status = cut_copy(c->cut, from, checkpoint->blob_at[blob], c->error);
         if (status == KVOT_OK)
-            status = put_blob(c, checkpoint, blob, 0);
+            status = put_blob(c, checkpoint, blob);
         from = checkpoint->blob_end[blob];
     }
     return status;
 }
 
-/* Counts the checkpoints that stay, or puts them. */
-static kvot_status walk_checkpoints(cutter *c, bool put, uint32_t *kept) {
+/* Counts the checkpoints that were taken by then, or puts them. `*last` is how many tokens the last one had. */
+static kvot_status walk_checkpoints(cutter *c, bool put, uint32_t *kept, uint64_t *last) {
     llama_checkpoint checkpoint = {.end = c->checkpoints};
     kvot_status status = KVOT_OK;
     for (uint32_t i = 0; i < c->n_checkpoints && status == KVOT_OK; i++) {
         status = llama_checkpoint_read(c->in, checkpoint.end, &checkpoint, c->error);
-        if (status != KVOT_OK || !llama_checkpoint_stays(c, &checkpoint))
+        if (status != KVOT_OK || checkpoint.n_tokens < 0 || (uint64_t)checkpoint.n_tokens > c->tokens)
             continue;
         if (put)
             status = put_checkpoint(c, &checkpoint);
-        else
-            ++*kept;
+        ++*kept;
+        *last = (uint64_t)checkpoint.n_tokens;
     }
     return status;
 }
 
-/* An appendix of what stays; the server writes none where it has no checkpoints. */
+/* A checkpoint as the server would have taken it after the tokens that stay. */
+static kvot_status put_new_checkpoint(cutter *c) {
+    struct {
+        int64_t n_tokens;
+        int32_t first_position, last_position;
+        uint64_t blob_bytes;
+    } head = {(int64_t)c->tokens, 0, (int32_t)(c->tokens - 1), LLAMA_BUFFER_HEAD + c->state_bytes};
+    static_assert(sizeof head == 24, "as in the file");
+    static const uint64_t no_blob;
+    kvot_status status = cut_put(c->cut, &head, sizeof head, c->error);
+    if (status == KVOT_OK)
+        status = cut_copy(c->cut, c->checkpoint_head, c->checkpoint_head + LLAMA_BUFFER_HEAD, c->error);
+    if (status == KVOT_OK)
+        status = put_state(c, true);
+    for (int blob = 1; blob < LLAMA_CHECKPOINT_BLOBS && status == KVOT_OK; blob++)
+        status = cut_put(c->cut, &no_blob, sizeof no_blob, c->error);
+    return status;
+}
+
+/* An appendix of what checkpoints there are by then; the server writes none if it has none. It goes on from sliding
+ * windows only where a checkpoint allows it, even where nothing has left the window. So there is one for all tokens
+ * that stay, wherever its form is known. */
 static kvot_status put_appendix(cutter *c) {
-    uint32_t head[3] = {LLAMA_APPENDIX_MAGIC, 1, 0};
-    kvot_status status = walk_checkpoints(c, false, &head[2]);
+    uint32_t head[3] = {LLAMA_APPENDIX_MAGIC, 1, 0}, put = 0;
+    uint64_t last = 0;
+    kvot_status status = walk_checkpoints(c, false, &head[2], &last);
+    bool new = c->tokens < c->n_tokens &&last < c->tokens && c->checkpoint_head > 0 && !c->drafts;
+    head[2] += new;
     if (status != KVOT_OK || head[2] == 0)
         return status;
     status = cut_put(c->cut, head, sizeof head, c->error);
-    return status == KVOT_OK ? walk_checkpoints(c, true, NULL) : status;
+    if (status == KVOT_OK)
+        status = walk_checkpoints(c, true, &put, &last);
+    return status == KVOT_OK && new ? put_new_checkpoint(c) : status;
 }
 
 kvot_status llama_cut(cut *cut, kvot_error *error) {
@@ -205,7 +246,8 @@ kvot_status llama_cut(cut *cut, kvot_error *error) {
     if (status == KVOT_OK && cut->options->end_layer == 0) /* else no engine will go on from it */
         status = put_appendix(c);
     free(c->cells);
-    free(c->whole_sections);
+    free(c->state_cells);
+    llama_blocks_free(&c->state);
     llama_file_free(&c->file);
     free(c);
     return status;

@@ -13,19 +13,25 @@ typedef struct cutter {
     uint32_t n_checkpoints;
     cursor cursor;
 
-    uint64_t tokens;      /* that stay; UINT64_MAX: all */
-    uint64_t n_tokens;    /* that there are: with cells */
-    cut_cells **cells;    /* of each block of the main memory, those that stay */
-    uint64_t stand_in;    /* the checkpoint whose state stands in for the last sections of the main memory, or 0 */
-    uint32_t n_standing;  /* how many sections that are */
-    bool *whole_sections; /* whether all of a section is there that the engine needs to go on after `tokens` */
-    const char *why_not;  /* the other sections are not whole */
+    uint64_t tokens;           /* that stay; UINT64_MAX: all */
+    uint64_t n_tokens;         /* that there are: with cells */
+    cut_cells **cells;         /* of each block of the main memory, those that stay */
+    uint64_t checkpoint_head;  /* where a checkpoint's blob begins, from which is known what they hold; or 0 */
+    uint32_t n_partial;        /* how many sections that is: the last ones of the main memory */
+    bool drafts;               /* some checkpoint also holds the state of a draft model, or what is not known */
+    llama_checkpoint state_of; /* whose state stands in for those sections; `at` is 0: they are the main memory's */
+    llama_blocks state;
+    cut_cells **state_cells; /* of each of its blocks, those that stay */
+
+    uint64_t state_bytes; /* of those sections in the shorter file */
 } cutter;
 
 /* Fills in the last part of a cutter. KVOT_E_ARGUMENT where the engine could not go on. */
 kvot_status llama_choose(cutter *c);
 
-/* Whether a checkpoint stays in the appendix: it was taken by then, and is not the main memory's own state now. */
-bool llama_checkpoint_stays(const cutter *c, const llama_checkpoint *checkpoint);
+/* Finds the cells of each of `blocks` that stay, to `cells`; they belong to c->cut. `*lacking` is the first section
+ * that has not all that the engine needs to go on after c->tokens, or UINT32_MAX, and `*why` why. */
+kvot_status llama_choose_cells(cutter *c, const llama_blocks *blocks, cut_cells ***cells, uint32_t *lacking,
+                               const char **why);
 
 #endif
