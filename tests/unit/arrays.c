@@ -98,6 +98,48 @@ static void restore_part(kvot_file *file, size_t plane, uint64_t first, uint32_t
     CU_ASSERT_TRUE(touched <= (size_t)n * ROW); /* nothing in the gaps */
 }
 
+/* A file of the first tokens and of some layers has these of `raw`; of the .kvot file less is read. */
+static void restore_cut(uint64_t tokens, unsigned first_layer, unsigned end_layer, uint64_t *bytes_read) {
+    static uint16_t cut[2 * LAYERS * TOKENS * ROW + 1];
+    kvot_restore_options options = {.tokens = tokens, .first_layer = first_layer, .end_layer = end_layer};
+    kvot_sizes sizes;
+    CU_ASSERT_EQUAL_FATAL(kvot_restore(path("some.kvot"), path("cut"), &options, NULL, &sizes, NULL), KVOT_OK);
+    size_t plane = (size_t)(tokens ? tokens : TOKENS) * ROW * sizeof *cut;
+    size_t n = 2 * ((end_layer ? end_layer : LAYERS) - first_layer);
+    CU_ASSERT_EQUAL_FATAL(read_file("cut", cut, sizeof cut), n * plane);
+    CU_ASSERT_EQUAL(sizes.bytes_written, n * plane);
+    for (size_t p = 0; p < n; p++)
+        CU_ASSERT_EQUAL(memcmp((char *)cut + p * plane, raw[2 * first_layer + p], plane), 0);
+    *bytes_read = sizes.bytes_read;
+    unlink(path("cut"));
+}
+
+static void refuse_cut(uint64_t tokens, unsigned first_layer, unsigned end_layer) {
+    kvot_restore_options options = {.tokens = tokens, .first_layer = first_layer, .end_layer = end_layer};
+    CU_ASSERT_EQUAL(kvot_restore(path("some.kvot"), path("cut"), &options, NULL, NULL, NULL), KVOT_E_ARGUMENT);
+    CU_ASSERT_NOT_EQUAL(access(path("cut"), F_OK), 0);
+}
+
+static void restore_cuts(void) {
+    uint64_t all, one_chunk, some_rows, layer, both;
+    restore_cut(0, 0, 0, &all);
+    restore_cut(TOKENS, 0, LAYERS, &both);
+    CU_ASSERT_EQUAL(both, all);
+    restore_cut(1, 0, 0, &one_chunk); /* the first chunk ends behind row 155 */
+    restore_cut(156, 0, 0, &some_rows);
+    CU_ASSERT_EQUAL(one_chunk, some_rows);
+    restore_cut(157, 0, 0, &some_rows);
+    CU_ASSERT_TRUE(one_chunk < some_rows && some_rows < all);
+    restore_cut(0, 1, 2, &layer);
+    restore_cut(157, 1, 2, &both);
+    CU_ASSERT_TRUE(layer < all && both < layer && both < some_rows);
+    refuse_cut(TOKENS + 1, 0, 0);
+    refuse_cut(UINT64_MAX, 0, 0);
+    refuse_cut(0, 0, LAYERS + 1);
+    refuse_cut(0, 1, 1);
+    refuse_cut(0, 1, 0);
+}
+
 static void restored_parts_are_those_of_the_file(bool lossless) {
     kvot_compress_options options = kvot_compress_defaults();
     options.codec = lossless ? KVOT_LOSSLESS : KVOT_OTT;
@@ -107,6 +149,7 @@ static void restored_parts_are_those_of_the_file(bool lossless) {
         kvot_restore(path("some.kvot"), path("raw"), NULL, &(kvot_run){.overwrite = true}, NULL, NULL), KVOT_OK);
     CU_ASSERT_EQUAL(read_file("raw", raw, sizeof raw + 1), sizeof raw);
     CU_ASSERT_EQUAL(memcmp(raw, rows, sizeof raw) == 0, lossless);
+    restore_cuts();
     kvot_file *file;
     CU_ASSERT_EQUAL_FATAL(kvot_open(path("some.kvot"), &file, NULL), KVOT_OK);
     CU_ASSERT_STRING_EQUAL(kvot_file_info(file)->source, "arrays");
