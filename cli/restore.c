@@ -46,14 +46,13 @@ const cli_command command_restore = {
     .name = "restore",
     .synopsis = "[OPTIONS] IN.kvot",
     .summary = "give the engine its file back",
-    .help =
-        "Writes the engine's cache file again, to IN or to what -o says. What was compressed without loss comes\n"
-        "back bit for bit; quantized K and V come back in the same places.\n\n"
-        "With --tokens N it is the file of the first N tokens, for a prompt that begins as the saved one did; only\n"
-        "what is needed of IN is read. Sliding-window and recurrent models can go on only from where their\n"
-        "state is known: N tokens while nothing left the window, where a checkpoint was taken, or all.\n"
-        "With --layers A:B the other layers are left out. No engine takes such a file; it is small, and kvot and\n"
-        "other tools can read it. Layers are counted from 0 in each section, as inspect prints them.\n",
+    .help = "Writes the engine's cache file again, to IN or to what -o says. What was compressed without loss comes\n"
+            "back bit for bit; quantized K and V come back in the same places.\n\n"
+            "With --tokens N it is the file of the first N tokens, for a prompt that begins with them; only what that\n"
+            "needs of IN.kvot is read. Models with a sliding window or recurrent state can go on only from where\n"
+            "the state is known: while nothing has left the window, and where the server took a checkpoint.\n"
+            "With --layers A:B the other layers are left out, counted from 0 in each section as inspect prints them.\n"
+            "That is for looking at a few layers of a large cache: kvot reads such a file, but no engine does.\n",
     .options = "ofNLDTjq",
     .files = 1,
     .run = run,

@@ -100,17 +100,23 @@ KVOT_API kvot_status kvot_compress(const char *input, const char *output, const 
 
 /* Which part to restore. Zeroed: all of it. */
 typedef struct kvot_restore_options {
-    uint64_t tokens;                 /* the first so many: the cells with positions below that; 0: all */
+    uint64_t tokens;                 /* the first so many: cells with positions below that, of every sequence; 0: all */
     unsigned first_layer, end_layer; /* of each section, the layers from the first to before the end, by their ordinals
                                         (kvot_plane); end_layer 0: all */
 } kvot_restore_options;
 
-/* Writes the engine's file again from a .kvot file, or, with `options`, the file that the engine would have written of
- * the first tokens alone: of the .kvot file only the chunks with rows of these are read. Where no engine could go on
- * from that, it is refused with KVOT_E_ARGUMENT: a sliding window that dropped some of these tokens, or recurrent state
- * that went past them; unless a checkpoint that was taken after exactly so many tokens is in the file. Checkpoints of
- * fewer tokens stay in it. Also KVOT_E_ARGUMENT: more tokens or layers than there are, cuts behind images, DSV4 caches.
- * A file of some layers is for looking at them: no engine takes it. `options`, `run`, `sizes`, `error` may be NULL. */
+/* Writes the engine's file again from a .kvot file, or, with `options`, that of a part. Of the .kvot file only the
+ * chunks are read that have a row of it.
+ *
+ * A file of the first tokens is what the engine would have written after them. KVOT_E_ARGUMENT: there are not as many
+ * tokens (or layers), or the engine could not go on: a sliding window has dropped some of the tokens, or recurrent
+ * state has gone past them, and no checkpoint in the file has what is missing; several tokens share a position, or the
+ * token list has images; a DSV4 cache. Checkpoints that were taken by then stay; where the file shows what checkpoints
+ * of its model hold, there is one for all of the tokens, as llama-server goes on from a sliding window by a checkpoint
+ * alone.
+ *
+ * A file of some layers is for looking at them: kvot reads it, but no engine does. A section with fewer layers has
+ * those that it has, maybe none. `options`, `run`, `sizes`, `error` may be NULL. */
 KVOT_API kvot_status kvot_restore(const char *input, const char *output, const kvot_restore_options *options,
                                   const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
 
