@@ -11,6 +11,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BAD_FILE = 3, EXIT_D
 /* Every option that any command has; a command names the ones it takes. */
 typedef struct cli_options {
     kvot_compress_options compress;
+    kvot_restore_options restore;
     kvot_run run;
     const char *output;
     const char *append;

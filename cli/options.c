@@ -26,6 +26,8 @@ static const option_help table[] = {
     {'O', "outliers", "auto|N",
      "ott: exact rows; auto chooses inside each chunk (default), N keeps that many of each layer and head", false},
     {'M', "model", "FILE.gguf", "the model that made the cache: its KV heads and identity", false},
+    {'N', "tokens", "N", "the first N tokens only, for a prompt that begins with them", false},
+    {'L', "layers", "A:B", "layers A to B - 1 of each section only, to look at them", false},
     {'A', "against", "ORIGINAL", "also prove that a restore gives this file", false},
     {'R', "original", "RAW", "the engine's file that FILE.kvot was made of (default: it is restored first)", false},
     {'F', "prefill", "TOK/S", "how fast the model reads a prompt: says from which length on restoring is quicker",
@@ -84,6 +86,22 @@ static bool parse_rate(const char *text, double *value) {
     return end != text && *end == 0 && *value > 0 && *value < 1e12;
 }
 
+/* "A:B" */
+static bool parse_layers(const char *text, kvot_restore_options *options) {
+    char first[24];
+    const char *colon = strchr(text, ':');
+    long a, b;
+    if (!colon || (size_t)(colon - text) >= sizeof first)
+        return false;
+    memcpy(first, text, (size_t)(colon - text));
+    first[colon - text] = 0;
+    if (!parse_number(first, 0, INT_MAX, &a) || !parse_number(colon + 1, 1, INT_MAX, &b) || a >= b)
+        return false;
+    options->first_layer = (unsigned)a;
+    options->end_layer = (unsigned)b;
+    return true;
+}
+
 /* Takes one option's value. Returns what is wrong with it, or NULL. */
 static const char *take(cli_options *options, char letter, const char *value) {
     long number;
@@ -122,6 +140,13 @@ static const char *take(cli_options *options, char letter, const char *value) {
     case 'M':
         options->compress.model_path = value;
         return NULL;
+    case 'N':
+        if (!parse_number(value, 1, LONG_MAX, &number))
+            return "must be a number of tokens, at least 1";
+        options->restore.tokens = (uint64_t)number;
+        return NULL;
+    case 'L':
+        return parse_layers(value, &options->restore) ? NULL : "must be A:B, two numbers of layers, the first lower";
     case 'A':
         options->against = value;
         return NULL;

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NO_PLACE UINT64_MAX
-
 void cache_free(cache *cache) {
     free(cache->owned);
     free(cache->first_chunk);
@@ -86,7 +84,7 @@ static bool link_segments(cache *cache) {
         } else {
             uint64_t place = cache->first_place[segment->plane] + segment->view -
                              cache->first_view[t->planes[segment->plane].rowset];
-            if (cache->places[place] != NO_PLACE)
+            if (cache->places[place] != CACHE_NO_PLACE)
                 return false;
             cache->places[place] = offset;
         }
@@ -254,6 +252,13 @@ static uint64_t place_of(const cache *cache, uint32_t plane, uint32_t view) {
     return cache->places[cache->first_place[plane] + view - cache->first_view[rowset]];
 }
 
+bool cache_occurs(const cache *cache, uint32_t plane, const cache_chunk *chunk) {
+    for (uint32_t i = 0; i < chunk->n_pieces; i++)
+        if (place_of(cache, plane, cache->pieces[chunk->first_piece + i].view) != CACHE_NO_PLACE)
+            return true;
+    return false;
+}
+
 /* Copies one channel of `n` rows out of or into token-major rows. */
 static void copy_channel(uint8_t *rows, size_t row_bytes, uint8_t *channel, size_t elem, uint32_t n, bool out) {
     for (uint32_t i = 0; i < n; i++) {
@@ -321,6 +326,8 @@ kvot_status cache_scatter(const cache *cache, uint32_t plane, const cache_chunk 
     kvot_status status = KVOT_OK;
     for (uint32_t i = 0; i < chunk->n_pieces && status == KVOT_OK; i++) {
         cache_piece piece = cache->pieces[chunk->first_piece + i];
+        if (place_of(cache, plane, piece.view) == CACHE_NO_PLACE)
+            continue;
         status = write_cells(cache, plane, piece.view, piece.cell, piece.rows, out,
                              (const uint8_t *)rows + piece.row * row_bytes, error);
     }

@@ -10,6 +10,9 @@
 #include "../format/format.h"
 #include "io/io.h"
 
+/* Where a plane is that a view of a cut cache (cut.h) lacks. */
+#define CACHE_NO_PLACE UINT64_MAX
+
 /* Rows of a chunk that lie side by side in a view. */
 typedef struct cache_piece {
     uint32_t row; /* first, inside the chunk */
@@ -88,6 +91,9 @@ uint32_t cache_verbatim_bytes(const cache *cache, uint32_t block);
 kvot_status cache_gather(const cache *cache, uint32_t plane, const cache_chunk *chunk, const input *in, void *rows,
                          kvot_error *error);
 kvot_status cache_gather_verbatim(const cache *cache, uint32_t block, const input *in, void *bytes, kvot_error *error);
+
+/* Whether any of its rows is to be written back. Always so in a whole cache. */
+bool cache_occurs(const cache *cache, uint32_t plane, const cache_chunk *chunk);
 
 /* And writes it back, everywhere it occurs. */
 kvot_status cache_scatter(const cache *cache, uint32_t plane, const cache_chunk *chunk, output *out, const void *rows,

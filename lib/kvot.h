@@ -105,6 +105,8 @@ typedef struct kvot_sizes {
     uint64_t original_bytes;  /* of the engine's file */
     uint64_t stored_bytes;    /* of the .kvot file */
     uint64_t quantized_bytes; /* original bytes of planes that are not kept without loss, each row counted once */
+    uint64_t bytes_read;      /* kvot_restore: of the .kvot file, header, index and the streams needed; else 0 */
+    uint64_t bytes_written;   /* kvot_restore: of the file that it wrote; else 0 */
 } kvot_sizes;
 
 /* Compresses the engine's file `input` to the .kvot file `output`. `options`, `run`, `sizes`, `error` may be NULL.
@@ -139,9 +141,27 @@ typedef struct kvot_append_result {
 KVOT_API kvot_status kvot_append(const char *input, const char *output, const char *model_path, const kvot_run *run,
                                  kvot_append_result *result, kvot_error *error);
 
-/* Writes the engine's file again from a .kvot file. */
-KVOT_API kvot_status kvot_restore(const char *input, const char *output, const kvot_run *run, kvot_sizes *sizes,
-                                  kvot_error *error);
+/* Which part to restore. Zeroed: all of it. */
+typedef struct kvot_restore_options {
+    uint64_t tokens;                 /* the first so many: cells with positions below that, of every sequence; 0: all */
+    unsigned first_layer, end_layer; /* of each section, the layers from the first to before the end, by their ordinals
+                                        (kvot_plane); end_layer 0: all */
+} kvot_restore_options;
+
+/* Writes the engine's file again from a .kvot file, or, with `options`, that of a part. Of the .kvot file only the
+ * chunks are read that have a row of it.
+ *
+ * A file of the first tokens is what the engine would have written after them. KVOT_E_ARGUMENT: there are not as many
+ * tokens (or layers), or the engine could not go on: a sliding window has dropped some of the tokens, or recurrent
+ * state has gone past them, and no checkpoint in the file has what is missing; several tokens share a position, or the
+ * token list has images; a DSV4 cache. Checkpoints that were taken by then stay; where the file shows what checkpoints
+ * of its model hold, there is one for all of the tokens, as llama-server goes on from a sliding window by a checkpoint
+ * alone.
+ *
+ * A file of some layers is for looking at them: kvot reads it, but no engine does. A section with fewer layers has
+ * those that it has, maybe none. `options`, `run`, `sizes`, `error` may be NULL. */
+KVOT_API kvot_status kvot_restore(const char *input, const char *output, const kvot_restore_options *options,
+                                  const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
 
 /* Checks every checksum of a .kvot file and decodes all of it. With `original`, also proves that a restore gives that
  * file: bit for bit in all that is stored without loss, and elsewhere, in each chunk, with exactly the loss the file

@@ -1,12 +1,14 @@
 /* Restoring: streams read ahead, a codec, chunks scattered to where the engine had them. */
 #include "restore.h"
 
+#include "cut.h"
 #include "inspect.h"
 #include "run.h"
 #include "wanted.h"
 
 typedef struct restore_context {
     const reader *reader;
+    const cache *target; /* of the file that is written: the reader's, or a part of it */
     const wanted *wanted;
     output *out;
     run_progress *progress;
@@ -15,7 +17,7 @@ typedef struct restore_context {
 
 static kvot_status work(void *context, size_t range, const uint8_t *stored, void *memory, kvot_error *error) {
     const restore_context *restore = context;
-    const cache *cache = &restore->reader->cache;
+    const cache *cache = restore->target;
     const wanted_stream *of = &restore->wanted->streams[range];
     size_t bytes = wanted_bytes(cache, of);
     run_buffers *b = memory;
@@ -45,15 +47,34 @@ static void drop(void *memory) {
     run_buffers_free(memory);
 }
 
-static kvot_status restore_to(const reader *reader, output *out, const kvot_run *run, device *device,
-                              kvot_error *error) {
-    run_progress progress = run_progress_start(run, &reader->cache, 1);
+/* All streams of a cache; of a part, whose verbatim bytes are there already, those with rows that it has. */
+static kvot_status list_streams(wanted *wanted, const cache *target, bool whole, kvot_error *error) {
+    if (whole)
+        return wanted_all(wanted, target, error);
+    kvot_status status = KVOT_OK;
+    for (uint64_t number = target->tables.index->n_verbatim; number < target->n_jobs; number++) {
+        cache_job job = cache_locate(target, number);
+        for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++)
+            if (cache_occurs(target, job.unit->first_plane + i, job.chunk))
+                status = wanted_chunk(wanted, target, job.unit->first_plane + i, job.chunk, error);
+    }
+    return status;
+}
+
+/* Restores `target`, the reader's cache or a part of it. `*bytes_read`: of the streams that it took. */
+static kvot_status restore_to(const reader *reader, const cache *target, output *out, const kvot_run *run,
+                              device *device, uint64_t *bytes_read, kvot_error *error) {
     wanted wanted = {0};
-    kvot_status status = wanted_all(&wanted, &reader->cache, error);
+    run_progress progress = {.run = run};
+    kvot_status status = list_streams(&wanted, target, target == &reader->cache, error);
     if (status == KVOT_OK)
-        status = wanted_ranges(&wanted, &reader->cache, error);
+        status = wanted_ranges(&wanted, target, error);
     if (status == KVOT_OK) {
-        restore_context context = {reader, &wanted, out, &progress, device};
+        for (uint64_t i = 0; i < wanted.count; i++) {
+            progress.total += wanted_bytes(target, &wanted.streams[i]);
+            *bytes_read += wanted.ranges[i].bytes;
+        }
+        restore_context context = {reader, target, &wanted, out, &progress, device};
         fetch_jobs jobs = {.in = &reader->in,
                            .ranges = wanted.ranges,
                            .count = wanted.count,
@@ -68,8 +89,31 @@ static kvot_status restore_to(const reader *reader, output *out, const kvot_run 
     wanted_free(&wanted);
     return status;
 }
-kvot_status kvot_restore(const char *input_path, const char *output_path, const kvot_run *run, kvot_sizes *sizes,
-                         kvot_error *error) {
+
+/* Restores what `options` ask for, all if there are none, to an output that is open. */
+static kvot_status restore_part(const reader *reader, const kvot_restore_options *options, output *out,
+                                const kvot_run *run, device *device, kvot_sizes *sizes, kvot_error *error) {
+    const format_tables *tables = &reader->cache.tables;
+    uint64_t read = sizeof(format_header) + format_index_bytes(tables->index, UINT64_MAX) + sizeof(format_footer);
+    bool whole = !options || (options->tokens == 0 && options->first_layer == 0 && options->end_layer == 0);
+    cut cut = {.in.fd = -1};
+    kvot_status status = whole ? KVOT_OK : cut_open(&cut, reader, options, out, run, error);
+    for (uint32_t block = 0; !whole && block < tables->index->n_verbatim; block++)
+        read += tables->streams[block].stored_bytes;
+    if (status == KVOT_OK)
+        status = restore_to(reader, whole ? &reader->cache : &cut.cache, out, run, device, &read, error);
+    if (status == KVOT_OK && sizes) {
+        *sizes = run_sizes(&reader->cache, reader->in.bytes);
+        sizes->bytes_read = read;
+        sizes->bytes_written = whole ? sizes->original_bytes : cut.bytes;
+    }
+    if (!whole)
+        cut_close(&cut);
+    return status;
+}
+
+kvot_status kvot_restore(const char *input_path, const char *output_path, const kvot_restore_options *options,
+                         const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
     run = run ? run : &run_plain;
     reader reader;
     output out;
@@ -82,13 +126,11 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
         return status;
     }
     if ((status = output_open(&out, output_path, reader.in.mode, run, true, error)) == KVOT_OK) {
-        status = restore_to(&reader, &out, run, device, error);
+        status = restore_part(&reader, options, &out, run, device, sizes, error);
         if (status == KVOT_OK)
             status = output_commit(&out, error);
         output_close(&out);
     }
-    if (sizes)
-        *sizes = run_sizes(&reader.cache, reader.in.bytes);
     reader_close(&reader);
     device_close(device);
     return status;
@@ -107,7 +149,7 @@ kvot_status kvot_restore_memory(kvot_file *file, void *to, uint64_t bytes, const
     if (status != KVOT_OK)
         return status;
     output out = output_to_memory(to);
-    status = restore_to(reader, &out, run, device, error);
+    status = restore_part(reader, NULL, &out, run, device, NULL, error);
     device_close(device);
     return status;
 }
@@ -124,7 +166,7 @@ kvot_status restore_open(input *in, const char *path, const char *directory, con
     if ((status = reader_open(&reader, in, error)) != KVOT_OK)
         return status;
     if ((status = output_open_unnamed(&out, directory, reader.in.name, run, error)) == KVOT_OK) {
-        status = restore_to(&reader, &out, run, NULL, error);
+        status = restore_part(&reader, NULL, &out, run, NULL, NULL, error);
         if (status == KVOT_OK)
             status = output_to_input(&out, in, reader.cache.tables.index->source_bytes, error);
         output_close(&out);

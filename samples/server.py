@@ -60,6 +60,10 @@ class Server:
         the cache (cache_n), how much was computed (prompt_n) and in how long (prompt_ms)."""
         return self.call("/completion", {"prompt": prompt, "n_predict": n, "temperature": 0, "cache_prompt": True})
 
+    def tokenize(self, text, special=True):
+        """Token ids, with those that a prompt begins with if `special`. complete() takes them too."""
+        return self.call("/tokenize", {"content": text, "add_special": special})["tokens"]
+
     def save(self, name):
         return self.call("/slots/0?action=save", {"filename": name})
 

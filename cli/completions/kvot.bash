@@ -7,14 +7,14 @@ _kvot() {
     --group) COMPREPLY=($(compgen -W "32 64 128" -- "$current")); return ;;
     --outliers) COMPREPLY=($(compgen -W "auto 0 3" -- "$current")); return ;;
     --device) COMPREPLY=($(compgen -W "auto cpu cuda:0" -- "$current")); return ;;
-    --threads | -T) return ;;
+    --threads | -T | --tokens | --layers) return ;;
     esac
     if ((COMP_CWORD == 1)); then
         COMPREPLY=($(compgen -W "compress restore inspect verify diff bench --help --version" -- "$current"))
     elif [[ $current == -* ]]; then
         case ${COMP_WORDS[1]} in
         compress) options+=" --output --force --append --codec --bits --group --outliers --model --device" ;;
-        restore) options+=" --output --force --device" ;;
+        restore) options+=" --output --force --tokens --layers --device" ;;
         verify) options+=" --against" ;;
         bench) options+=" --original --prefill --device" ;;
         inspect) options="--json --quiet --help" ;;

@@ -9,6 +9,8 @@ complete -c kvot -n "__fish_seen_subcommand_from compress" -l bits -x -a "2 3 4 
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l group -x -a "32 64 128" -d "group length"
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l outliers -x -a "auto 0 3" -d "exact rows"
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l model -r -d "model that made the cache"
+complete -c kvot -n "__fish_seen_subcommand_from restore" -l tokens -x -d "the first N tokens only"
+complete -c kvot -n "__fish_seen_subcommand_from restore" -l layers -x -d "layers A:B only"
 complete -c kvot -n "__fish_seen_subcommand_from compress restore" -l device -x -a "auto cpu cuda:0" -d "what quantizes and decodes"
 complete -c kvot -n "__fish_seen_subcommand_from bench" -l original -r -d "the engine's file"
 complete -c kvot -n "__fish_seen_subcommand_from bench" -l prefill -x -d "tokens a second"

@@ -23,9 +23,9 @@ static kvot_status refuse(const input *in, const uint8_t *start, size_t n, kvot_
     return fail(error, KVOT_E_UNKNOWN, "%s: %s", in->name, what);
 }
 
-kvot_status engine_read(const input *in, plan *plan, kvot_error *error) {
-    memset(plan, 0, sizeof *plan);
-    const engine *found = NULL;
+/* The one engine whose file it is. */
+static kvot_status find(const input *in, const engine **found, kvot_error *error) {
+    *found = NULL;
     uint8_t start[ENGINE_PROBE_BYTES] = {0};
     size_t n = in->bytes < sizeof start ? (size_t)in->bytes : sizeof start;
     kvot_status status = input_read(in, 0, start, n, error);
@@ -34,16 +34,29 @@ kvot_status engine_read(const input *in, plan *plan, kvot_error *error) {
     for (const engine *const *engine = engines; *engine; engine++) {
         if (!(*engine)->probe(start, n))
             continue;
-        if (found)
-            return fail(error, KVOT_E_UNKNOWN, "%s: could be a file of %s or of %s", in->name, found->name,
+        if (*found)
+            return fail(error, KVOT_E_UNKNOWN, "%s: could be a file of %s or of %s", in->name, (*found)->name,
                         (*engine)->name);
-        found = *engine;
+        *found = *engine;
     }
-    if (!found)
-        return refuse(in, start, n, error);
+    return *found ? KVOT_OK : refuse(in, start, n, error);
+}
+
+kvot_status engine_read(const input *in, plan *plan, kvot_error *error) {
+    memset(plan, 0, sizeof *plan);
+    const engine *found;
+    kvot_status status = find(in, &found, error);
+    if (status != KVOT_OK)
+        return status;
     status = found->read(in, plan, error);
     if (status == KVOT_OK && plan->bytes != in->bytes)
         return fail(error, KVOT_E_DAMAGED, "%s: its parts do not add up to its length", in->name);
     strncpy(plan->about.engine, found->name, sizeof plan->about.engine - 1);
     return status;
+}
+
+kvot_status engine_cut(cut *cut, kvot_error *error) {
+    const engine *found;
+    kvot_status status = find(&cut->in, &found, error);
+    return status == KVOT_OK ? found->cut(cut, error) : status;
 }

@@ -1,5 +1,4 @@
-/* llama.cpp: session files, sequence files and llama-server's slot files. Facts: llama_context::state_save_file and
- * state_seq_save_file of llama.cpp; the checkpoints behind a slot file as llama-server writes them (PR #26004). */
+/* llama.cpp: session files, sequence files and llama-server's slot files, as a plan. */
 #include "llama.h"
 #include "engine.h"
 
@@ -7,11 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SESSION_MAGIC  0x6767736eu /* "ggsn" */
-#define SEQUENCE_MAGIC 0x67677371u /* "ggsq" */
-#define BUFFER_MAGIC   0xaf143cd8u /* before a state in memory, such as a checkpoint's */
-
-enum { MAX_ROWSETS = 1024, CHECKPOINT_BLOBS = 3 };
+enum { MAX_ROWSETS = 1024 };
 
 /* A row set of the plan, and who used it last. */
 typedef struct made_rowset {
@@ -31,7 +26,6 @@ typedef struct session {
     const input *in;
     plan *plan;
     kvot_error *error;
-    llama_dialect dialect;
     uint32_t n_memories; /* memory blobs so far: the main one, then those of checkpoints */
     made_rowset made[MAX_ROWSETS];
     uint32_t n_made;
@@ -40,11 +34,7 @@ typedef struct session {
 static bool probe(const uint8_t *start, size_t n) {
     uint32_t magic = 0;
     memcpy(&magic, start, n < sizeof magic ? n : sizeof magic);
-    return magic == SESSION_MAGIC || magic == SEQUENCE_MAGIC;
-}
-
-static kvot_status damaged(const input *in, uint64_t at, const char *what, kvot_error *error) {
-    return fail(error, KVOT_E_DAMAGED, "%s: damaged or cut: %s at byte %llu", in->name, what, (unsigned long long)at);
+    return magic == LLAMA_SESSION_MAGIC || magic == LLAMA_SEQUENCE_MAGIC;
 }
 
 static int by_tensor(const void *left, const void *right) {
@@ -63,15 +53,11 @@ static int by_layer(const void *left, const void *right) {
  * verbatim. */
 static uint32_t planes_of(const llama_block *block, const llama_tensor *tensors, placed_plane *planes) {
     uint32_t n = 0;
-    /* Recurrent layers have two tensors: first come R of all layers, then S of all layers, so tensor i and tensor
-     * i + n / 2 are one layer's. Where a layer lacks one (the number is odd), each tensor counts as a layer. */
-    uint32_t layers = block->n_tensors % 2 == 0 ? block->n_tensors / 2 : block->n_tensors;
     for (uint32_t i = 0; i < block->n_tensors; i++) {
         const llama_tensor *tensor = &tensors[i];
         if (tensor->row_bytes == 0 || tensor->row_bytes > FORMAT_MAX_ROW_BYTES)
             continue;
-        uint32_t layer = tensor->kind == FORMAT_STATE ? tensor->layer % layers : tensor->layer;
-        planes[n++] = (placed_plane){.plane = {.layer = layer,
+        planes[n++] = (placed_plane){.plane = {.layer = llama_layer(block, tensor),
                                                .kind = tensor->kind,
                                                .type = tensor->type,
                                                .layout = tensor->layout,
@@ -130,9 +116,16 @@ static kvot_status read_cells(session *session, const llama_block *block, plan_c
         return fail_memory(session->error);
     cursor_start(cursor, session->in, block->cells_at, session->in->bytes);
     kvot_status status = KVOT_OK;
-    for (uint32_t i = 0; i < block->n_cells && status == KVOT_OK; i++)
-        if (!llama_read_cell(cursor, block->ext_bytes, &cells[i].position, &cells[i].sequence))
-            status = cursor_failure(cursor, damaged(session->in, cursor->at, "a cell", session->error), session->error);
+    for (uint32_t i = 0; i < block->n_cells && status == KVOT_OK; i++) {
+        llama_cell cell;
+        if (llama_read_cell(cursor, block->ext_bytes, &cell))
+            cells[i] = (plan_cell){cell.position, cell.n_sequences > 0 ? (int32_t)cell.sequences[0] : -1};
+        else
+            status = cursor_failure(cursor,
+                                    fail(session->error, KVOT_E_DAMAGED, "%s: damaged or cut: a cell at byte %llu",
+                                         session->in->name, (unsigned long long)cursor->at),
+                                    session->error);
+    }
     free(cursor);
     return status;
 }
@@ -177,167 +170,62 @@ static kvot_status add_memory(session *session, const llama_blocks *blocks) {
     return status;
 }
 
-/* A checkpoint's blob: a state in memory. What does not parse stays verbatim. */
-static kvot_status read_blob(session *session, uint64_t at, uint64_t end) {
-    uint32_t head[2]; /* magic, sequence */
-    uint64_t stopped, furthest;
-    if (end - at < sizeof head)
-        return KVOT_OK;
-    kvot_status status = input_read(session->in, at, head, sizeof head, session->error);
-    if (status != KVOT_OK || head[0] != BUFFER_MAGIC)
-        return status;
-    llama_blocks blocks = {0};
-    status = llama_parse_memory(session->in, at + sizeof head, end, false, session->dialect, &blocks, &stopped,
-                                &furthest, session->error);
-    if (status == KVOT_OK)
-        status = add_memory(session, &blocks);
-    else if (status == KVOT_E_DAMAGED)
-        status = KVOT_OK;
-    llama_blocks_free(&blocks);
-    return status;
-}
-
-/* "SCKP" | u32 1 | u32 count | per checkpoint: i64 n_tokens, i32 pos_min, i32 pos_max, three times u64 size, bytes.
- * Whatever follows, or an appendix of another version, is verbatim. */
-static kvot_status read_appendix(session *session, uint64_t at, bool *known, uint32_t *count) {
-    const input *in = session->in;
-    uint32_t head[3];
-    kvot_status status = input_read(in, at, head, sizeof head, session->error);
-    if (status != KVOT_OK || head[1] != 1)
-        return status;
-    *known = true;
-    at += sizeof head;
-    *count = head[2];
-    for (uint32_t i = 0; i < head[2]; i++) {
-        at += 16;
-        for (int blob = 0; blob < CHECKPOINT_BLOBS; blob++) {
-            uint64_t bytes;
-            if ((status = input_read(in, at, &bytes, sizeof bytes, session->error)) != KVOT_OK)
-                return status;
-            at += sizeof bytes;
-            if (bytes > in->bytes - at)
-                return damaged(in, at, "a checkpoint that is longer than the file", session->error);
-            if ((status = read_blob(session, at, at + bytes)) != KVOT_OK)
-                return status;
-            at += bytes;
+/* The appendix's checkpoints. Whatever follows, or an appendix of another version, is verbatim. */
+static kvot_status add_checkpoints(session *session, const llama_file *file, uint64_t at, uint32_t count) {
+    kvot_status status = KVOT_OK;
+    for (uint32_t i = 0; i < count && status == KVOT_OK; i++) {
+        llama_checkpoint checkpoint;
+        status = llama_checkpoint_read(session->in, at, &checkpoint, session->error);
+        for (int blob = 0; blob < LLAMA_CHECKPOINT_BLOBS && status == KVOT_OK; blob++) {
+            llama_blocks blocks = {0};
+            status = llama_blob_read(session->in, file->dialect, checkpoint.blob_at[blob], checkpoint.blob_end[blob],
+                                     &blocks, session->error);
+            if (status == KVOT_OK && blocks.n_sections > 0)
+                status = add_memory(session, &blocks);
+            llama_blocks_free(&blocks);
         }
-    }
-    return KVOT_OK;
-}
-
-/* Outputs that session files held before 2026-02-23: u32 n, i32[n] | u64 n, f32[n] | u64 n, f32[n]. */
-static bool skip_outputs(cursor *cursor) {
-    uint32_t n_outputs;
-    uint64_t n;
-    return cursor_u32(cursor, &n_outputs) && cursor_skip_items(cursor, n_outputs, 4) && cursor_u64(cursor, &n) &&
-           cursor_skip_items(cursor, n, 4) && cursor_u64(cursor, &n) && cursor_skip_items(cursor, n, 4);
-}
-
-/* Finds the token ids: a plain list, or since 2026-08 a blob of words, -1 | 1 | n | n token ids | more. */
-static kvot_status find_tokens(session *session, uint64_t at, uint32_t n_words) {
-    int32_t head[3] = {0};
-    format_index *about = &session->plan->about;
-    about->tokens_offset = at;
-    about->n_tokens = n_words;
-    if (n_words < 3)
-        return KVOT_OK;
-    kvot_status status = input_read(session->in, at, head, sizeof head, session->error);
-    if (status == KVOT_OK && head[0] == -1) {
-        bool known = head[1] == 1 && head[2] >= 0 && (uint32_t)head[2] <= n_words - 3;
-        about->tokens_offset = at + sizeof head;
-        about->n_tokens = known ? (uint32_t)head[2] : 0;
+        at = checkpoint.end;
     }
     return status;
 }
 
-/* Parses the main memory blob in every dialect that the version may have. */
-static kvot_status read_memory(session *session, cursor *cursor, bool is_session, uint32_t version, uint64_t *stopped) {
-    bool old = version <= (is_session ? 9u : 2u);
-    uint64_t start = cursor->at, furthest = 0;
-    llama_blocks blocks = {0};
-    kvot_status status = KVOT_E_DAMAGED;
-    for (int outputs = 0; outputs < (is_session && old ? 2 : 1); outputs++) {
-        cursor->at = start;
-        if (outputs && !skip_outputs(cursor))
-            break;
-        for (int streams = 1; streams >= (old ? 0 : 1); streams--) {
-            uint64_t reached;
-            session->dialect = (llama_dialect){streams, version >= (is_session ? 11u : 4u)};
-            status = llama_parse_memory(session->in, cursor->at, session->in->bytes, !is_session, session->dialect,
-                                        &blocks, stopped, &reached, session->error);
-            furthest = reached > furthest ? reached : furthest;
-            if (status != KVOT_E_DAMAGED)
-                goto out;
-        }
-    }
-    status = damaged(session->in, furthest, "nothing that llama.cpp writes fits", session->error);
-out:
-    if (status == KVOT_OK)
-        status = add_memory(session, &blocks);
-    llama_blocks_free(&blocks);
-    return status;
-}
-
-static kvot_status read_file(session *session, cursor *cursor) {
+static kvot_status read_session(session *session, llama_file *file) {
     const input *in = session->in;
     format_index *about = &session->plan->about;
-    uint32_t head[3]; /* magic, version, number of tokens */
-    if (!cursor_take(cursor, head, sizeof head))
-        return damaged(in, cursor->at, "the header", session->error);
-    bool is_session = head[0] == SESSION_MAGIC;
-    uint32_t oldest = is_session ? 8 : 1, newest = is_session ? 11 : 4, version = head[1];
-    if (version < oldest || version > newest)
-        return fail(session->error, KVOT_E_UNSUPPORTED, "%s: a llama.cpp %s file of version %u; known are %u to %u",
-                    in->name, is_session ? "session" : "sequence", version, oldest, newest);
-    uint64_t tokens_at = cursor->at;
-    if (!cursor_skip_items(cursor, head[2], sizeof(int32_t)))
-        return damaged(in, cursor->at, "more tokens than the file has bytes for", session->error);
-    kvot_status status = find_tokens(session, tokens_at, head[2]);
+    uint64_t at;
+    uint32_t checkpoints;
+    kvot_status status = llama_file_read(in, file, session->error);
     if (status != KVOT_OK)
         return status;
-    if (is_session) {
-        uint32_t n;
-        char name[sizeof about->architecture] = {0};
-        if (!cursor_u32(cursor, &n) || n > 255)
-            return damaged(in, cursor->at, "the architecture's name", session->error);
-        uint32_t kept = n < sizeof name ? n : (uint32_t)sizeof name - 1;
-        if (!cursor_take(cursor, name, kept) || !cursor_skip(cursor, n - kept) || !format_is_text(name, sizeof name))
-            return damaged(in, cursor->at, "the architecture's name", session->error);
-        memcpy(about->architecture, name, sizeof name);
-    }
-    uint64_t stopped = 0;
-    uint32_t checkpoints = 0;
-    status = read_memory(session, cursor, is_session, version, &stopped);
-    bool appendix = stopped < in->bytes, known = false;
-    if (status == KVOT_OK && appendix)
-        status = read_appendix(session, stopped, &known, &checkpoints);
+    about->tokens_offset = file->tokens_at;
+    about->n_tokens = file->n_tokens;
+    memcpy(about->architecture, file->architecture, sizeof about->architecture);
+    int n = snprintf(about->variant, sizeof about->variant, "%s file, version %u",
+                     file->is_session ? "session" : "sequence", file->version);
+    status = add_memory(session, &file->memory);
     if (status == KVOT_OK)
-        status = plan_add_verbatim(session->plan, in->bytes - session->plan->bytes, session->error);
-    int n = snprintf(about->variant, sizeof about->variant, "%s file, version %u", is_session ? "session" : "sequence",
-                     version);
-    if (appendix && !known)
-        snprintf(about->variant + n, sizeof about->variant - (size_t)n, ", an unknown appendix");
-    else if (appendix)
+        status = llama_appendix_read(in, file, &at, &checkpoints, session->error);
+    if (status == KVOT_OK && at > 0) {
         snprintf(about->variant + n, sizeof about->variant - (size_t)n, ", %u checkpoints", checkpoints);
-    return status;
+        status = add_checkpoints(session, file, at, checkpoints);
+    } else if (status == KVOT_OK && llama_memory_end(file) < in->bytes)
+        snprintf(about->variant + n, sizeof about->variant - (size_t)n, ", an unknown appendix");
+    return status == KVOT_OK ? plan_add_verbatim(session->plan, in->bytes - session->plan->bytes, session->error)
+                             : status;
 }
 
 static kvot_status read_plan(const input *in, plan *plan, kvot_error *error) {
     session *session = calloc(1, sizeof *session);
-    cursor *cursor = malloc(sizeof *cursor);
-    kvot_status status = session && cursor ? KVOT_OK : fail_memory(error);
-    if (status == KVOT_OK) {
-        session->in = in;
-        session->plan = plan;
-        session->error = error;
-        cursor_start(cursor, in, 0, in->bytes);
-        status = read_file(session, cursor);
-        if (status == KVOT_E_DAMAGED)
-            status = cursor_failure(cursor, status, error);
-    }
-    free(cursor);
+    llama_file file = {0};
+    if (!session)
+        return fail_memory(error);
+    session->in = in;
+    session->plan = plan;
+    session->error = error;
+    kvot_status status = read_session(session, &file);
+    llama_file_free(&file);
     free(session);
     return status;
 }
 
-const engine engine_llama = {"llama", probe, read_plan};
+const engine engine_llama = {"llama", probe, read_plan, llama_cut};

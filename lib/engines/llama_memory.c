@@ -9,9 +9,7 @@
 #include <string.h>
 
 enum {
-    MAX_STREAMS = 256, /* LLAMA_MAX_SEQ */
     MAX_LAYERS = 4096,
-    MAX_SECTIONS = 32,
     MAX_BLOCKS = 1024, /* each is a few frames on the stack, which may be small */
     MAX_TRIES = 20000,
 };
@@ -26,6 +24,7 @@ typedef struct parser {
     unsigned tries;
     uint64_t cells, most_cells; /* read so far, over all tries, and at the most */
     bool dsv4;                  /* its mark came before */
+    llama_cell cell;            /* here, as frames of the stack are many */
     kvot_error *error;
     kvot_status status; /* out of memory */
 } parser;
@@ -55,25 +54,20 @@ static int type_of_ggml(uint32_t ggml) {
     }
 }
 
-bool llama_read_cell(cursor *cursor, uint32_t ext_bytes, int32_t *position, int32_t *sequence) {
-    uint32_t n_sequences, first = UINT32_MAX;
-    if (!cursor_take(cursor, position, sizeof *position) || *position < 0 || !cursor_u32(cursor, &n_sequences) ||
-        n_sequences > MAX_STREAMS || !cursor_skip(cursor, ext_bytes))
+bool llama_read_cell(cursor *cursor, uint32_t ext_bytes, llama_cell *cell) {
+    if (!cursor_take(cursor, &cell->position, sizeof cell->position) || cell->position < 0 ||
+        !cursor_u32(cursor, &cell->n_sequences) || cell->n_sequences > LLAMA_MAX_SEQUENCES ||
+        !cursor_skip(cursor, ext_bytes))
         return false;
-    for (uint32_t i = 0; i < n_sequences; i++) {
-        uint32_t sequence_id;
-        if (!cursor_u32(cursor, &sequence_id) || sequence_id >= MAX_STREAMS)
+    for (uint32_t i = 0; i < cell->n_sequences; i++)
+        if (!cursor_u32(cursor, &cell->sequences[i]) || cell->sequences[i] >= LLAMA_MAX_SEQUENCES)
             return false;
-        first = i == 0 ? sequence_id : first;
-    }
-    *sequence = (int32_t)first;
     return true;
 }
 
 static bool skip_cells(parser *parser, uint32_t n, uint32_t ext_bytes) {
-    int32_t position, sequence;
     for (uint32_t i = 0; i < n; i++)
-        if (!llama_read_cell(&parser->cursor, ext_bytes, &position, &sequence) || ++parser->cells > parser->most_cells)
+        if (!llama_read_cell(&parser->cursor, ext_bytes, &parser->cell) || ++parser->cells > parser->most_cells)
             return false;
     return true;
 }
@@ -187,6 +181,7 @@ static bool take_some(parser *parser, llama_block block, uint32_t most, take_ten
     while (!failed(parser)) {
         mark here = mark_of(parser);
         block.n_tensors = (uint32_t)(parser->out->n_tensors - block.first_tensor);
+        block.end = here.at;
         parser->tries++;
         if ((block.n_cells == 0 || add_block(parser, block)) && next(parser, place))
             return true;
@@ -222,8 +217,10 @@ static bool parse_stream(parser *parser, place place) {
                          .cells_at = cursor->at,
                          .ext_bytes = place.ext_bytes,
                          .first_tensor = (uint32_t)parser->out->n_tensors};
-    if (!skip_cells(parser, n_cells, place.ext_bytes) || !cursor_u32(cursor, &v_trans) || v_trans > 1 ||
-        !cursor_u32(cursor, &n_layers) || n_layers > MAX_LAYERS)
+    if (!skip_cells(parser, n_cells, place.ext_bytes))
+        return false;
+    block.cells_end = cursor->at;
+    if (!cursor_u32(cursor, &v_trans) || v_trans > 1 || !cursor_u32(cursor, &n_layers) || n_layers > MAX_LAYERS)
         return false;
     if (parser->dialect.rotations && (!cursor_u32(cursor, &rotations) || !cursor_u32(cursor, &rotations)))
         return false;
@@ -236,7 +233,7 @@ static bool parse_stream(parser *parser, place place) {
 static bool parse_attention(parser *parser, uint32_t section, uint32_t ext_bytes) {
     uint32_t n_streams = 1;
     if (parser->dialect.streams &&
-        (!cursor_u32(&parser->cursor, &n_streams) || n_streams == 0 || n_streams > MAX_STREAMS))
+        (!cursor_u32(&parser->cursor, &n_streams) || n_streams == 0 || n_streams > LLAMA_MAX_SEQUENCES))
         return false;
     return parse_stream(parser, (place){section, n_streams, 0, ext_bytes});
 }
@@ -263,8 +260,11 @@ static bool parse_recurrent(parser *parser, uint32_t section, bool untyped) {
                          .n_cells = n_cells,
                          .cells_at = cursor->at,
                          .first_tensor = (uint32_t)parser->out->n_tensors};
-    if (!skip_cells(parser, n_cells, 0) || !cursor_u32(cursor, &s_trans) || s_trans != 0 ||
-        !cursor_u32(cursor, &n_layers) || n_layers == 0 || n_layers > MAX_LAYERS)
+    if (!skip_cells(parser, n_cells, 0))
+        return false;
+    block.cells_end = cursor->at;
+    if (!cursor_u32(cursor, &s_trans) || s_trans != 0 || !cursor_u32(cursor, &n_layers) || n_layers == 0 ||
+        n_layers > MAX_LAYERS)
         return false;
     return take_some(parser, block, untyped ? 3 * n_layers : 2 * n_layers, untyped ? take_state_or_untyped : take_state,
                      next_section, (place){.section = section});
@@ -288,7 +288,7 @@ static bool parse_dsv4_part(parser *parser, uint32_t section) {
         /* K cache: version | rows | streams | layers. State: version | ratio | size | channels | streams | layers. */
         uint32_t head[6], layer, n = state ? 6 : 4;
         bool good = cursor_take(cursor, head, n * sizeof *head) && head[0] >= 1 && head[0] <= 2 &&
-                    head[n - 2] <= MAX_STREAMS && head[n - 1] <= MAX_LAYERS;
+                    head[n - 2] <= LLAMA_MAX_SEQUENCES && head[n - 1] <= MAX_LAYERS;
         for (uint32_t i = 0; good && i < head[n - 1]; i++)
             good = cursor_u32(cursor, &layer) && skip_dsv4_tensor(cursor, head[n - 2]) &&
                    (!state || skip_dsv4_tensor(cursor, head[n - 2]));
@@ -318,9 +318,12 @@ static bool at_end(parser *parser) {
 }
 
 static bool parse_sections(parser *parser, uint32_t section) {
-    if (at_end(parser))
+    parser->out->section_at[section] = parser->cursor.at; /* the try that fits is the last to say */
+    if (at_end(parser)) {
+        parser->out->n_sections = section;
         return true;
-    if (section >= MAX_SECTIONS)
+    }
+    if (section >= LLAMA_MAX_SECTIONS)
         return false;
     mark start = mark_of(parser);
     if (section == 0 && !parser->dsv4 && parse_dsv4_mark(parser, section))
@@ -342,7 +345,7 @@ static bool parse_sections(parser *parser, uint32_t section) {
 }
 
 kvot_status llama_parse_memory(const input *in, uint64_t at, uint64_t end, bool appendix, llama_dialect dialect,
-                               llama_blocks *blocks, uint64_t *stopped, uint64_t *furthest, kvot_error *error) {
+                               llama_blocks *blocks, uint64_t *furthest, kvot_error *error) {
     parser *parser = calloc(1, sizeof *parser);
     if (!parser)
         return fail_memory(error);
@@ -351,15 +354,13 @@ kvot_status llama_parse_memory(const input *in, uint64_t at, uint64_t end, bool 
     parser->out = blocks;
     parser->error = error;
     parser->most_cells = 1000000 + (end - at) / 4; /* a cell has 8 bytes or more, and few tries get far */
-    uint64_t n_blocks = blocks->n_blocks, n_tensors = blocks->n_tensors;
     cursor_start(&parser->cursor, in, at, end);
     bool found = parse_sections(parser, 0);
-    *stopped = parser->cursor.at;
+    blocks->dsv4 = parser->dsv4;
     *furthest = parser->cursor.furthest;
     kvot_status status = cursor_failure(&parser->cursor, KVOT_OK, error);
     if (status == KVOT_OK && !found) {
-        blocks->n_blocks = n_blocks;
-        blocks->n_tensors = n_tensors;
+        blocks->n_blocks = blocks->n_tensors = 0;
         status = parser->status != KVOT_OK
                      ? parser->status
                      : fail(error, KVOT_E_DAMAGED,
@@ -368,6 +369,17 @@ kvot_status llama_parse_memory(const input *in, uint64_t at, uint64_t end, bool 
     }
     free(parser);
     return status;
+}
+
+bool llama_is_recurrent(const llama_blocks *blocks, const llama_block *block) {
+    return block->n_tensors > 0 && blocks->tensors[block->first_tensor].kind == FORMAT_STATE;
+}
+
+uint32_t llama_layer(const llama_block *block, const llama_tensor *tensor) {
+    /* Recurrent layers have two tensors: first come R of all layers, then S of all layers, so tensor i and tensor
+     * i + n / 2 are one layer's. Where a layer lacks one (the number is odd), each tensor counts as a layer. */
+    uint32_t layers = block->n_tensors % 2 == 0 ? block->n_tensors / 2 : block->n_tensors;
+    return tensor->kind == FORMAT_STATE ? tensor->layer % layers : tensor->layer;
 }
 
 void llama_blocks_free(llama_blocks *blocks) {

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 enum {
-    READS_AHEAD = 16,        /* buffers, if they are not larger than an extent */
-    BUFFER_BYTES = 32 << 20, /* together, if that is more than one a thread and two to read ahead */
-    SMALL_GAP = 64 << 10,    /* bytes that nobody wants are read along, rather than begin another read */
+    READS_AHEAD = 16,         /* buffers, if they are not larger than an extent */
+    BUFFER_BYTES = 32 << 20,  /* together, if that is more than one a thread and two to read ahead */
+    SMALL_GAP = DIRECT_ALIGN, /* bytes that nobody wants are read along, rather than begin another read */
 };
 
 typedef struct fetch_read {

@@ -75,7 +75,7 @@ static void compress(const files *f) {
 static void restore(const files *f) {
     kvot_run run = run_of(f);
     kvot_error error;
-    must(kvot_restore(f->stored.text, f->output.text, &run, NULL, &error), &error);
+    must(kvot_restore(f->stored.text, f->output.text, NULL, &run, NULL, &error), &error);
 }
 
 static void compress_arrays(const files *f) {

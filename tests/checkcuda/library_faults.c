@@ -29,7 +29,7 @@ static kvot_status compress(kvot_error *error) {
 }
 
 static kvot_status restore(kvot_error *error) {
-    return kvot_restore(stored.text, output.text, &on_cuda, NULL, error);
+    return kvot_restore(stored.text, output.text, NULL, &on_cuda, NULL, error);
 }
 
 static kvot_status compress_arrays_with(int outliers, kvot_error *error) {
@@ -214,7 +214,7 @@ static void prepare(device *device, const char *data) {
     stored_arrays = folder_file(&folder_of_test, "arrays");
     stored_arrays_fixed = folder_file(&folder_of_test, "arrays-fixed");
     must(kvot_compress(source.text, stored.text, NULL, &on_cpu, NULL, &error), &error);
-    must(kvot_restore(stored.text, restored.text, &on_cpu, NULL, &error), &error);
+    must(kvot_restore(stored.text, restored.text, NULL, &on_cpu, NULL, &error), &error);
     for (int p = 0; p < 2; p++) {
         kernel_chunk chunk = {KERNEL_F16, TOKENS, 2, 64, 64, 4, p == 0, 1.0f};
         samples[p] = sample_make(chunk, 1, false, (uint32_t)p + 1);

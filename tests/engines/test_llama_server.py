@@ -1,7 +1,8 @@
 """python test_llama_server.py KVOT [CASE]: real servers save caches, and take back what kvot restores.
 
 Each case: a server saves its slot. Without loss, kvot gives the same file, and a new server goes on from it as another
-one does from the original. With the default loss, a new server takes the file and reuses as much of the prompt.
+one does from the original. With the default loss, a new server takes the file and reuses as much of the prompt. Of the
+first N tokens alone, a new server reuses all for a prompt that begins with them.
 """
 import json
 import os
@@ -105,6 +106,53 @@ class WindowCase(Case):
         return f"{result}, main cache alone {main:.2f}"
 
 
+class PrefixCase(Case):
+    """The first N tokens of a slot, for a prompt that shares no more. `again`: how many of them the server computes again
+    (one where it goes on from a checkpoint)."""
+
+    def __init__(self, kvot, folder, model, characters, cuts, refused=(), again=0, **settings):
+        super().__init__(kvot, folder, model, characters, **settings)
+        self.cuts, self.refused, self.again = cuts, refused, again
+
+    def answer(self, name, prompt):
+        with self.server() as server:
+            restored = server.restore(name)["n_restored"] if name else 0
+            reply = server.complete(prompt, 24)
+        return restored, reply["timings"]["cache_n"], reply["content"]
+
+    def run(self):
+        with self.server() as server:
+            ids = server.tokenize(self.prompt)
+            end = server.tokenize(" In short, the capital of France is", special=False)
+            server.complete(ids, 1)
+            server.save("slot.bin")
+        self.check_settings()
+        self.kvot("compress", "--codec", "lossless", "slot.bin", "-o", "slot.kvot")
+        whole_kvot = os.path.getsize(self.path("slot.kvot"))
+        results = []
+        for n in self.cuts:
+            said = json.loads(self.kvot("restore", "-f", "--json", "--tokens", str(n), "slot.kvot", "-o", "cut.bin"))
+            check(said["bytes_read"] <= whole_kvot, f"{said['bytes_read']} of {whole_kvot} bytes read")
+            check(self.inspect("cut.bin")["tokens"] == n, f"not {n} tokens in the file")
+            prompt = ids[:n] + end
+            restored, reused, text = self.answer("cut.bin", prompt)
+            check(restored == n, f"the server took {restored} tokens, not {n}")
+            check(reused == n - self.again, f"the server reused {reused} of {n} tokens")
+            check(self.answer("cut.bin", ids[:n])[1] == n - 1, f"the server did not reuse {n - 1} of {n} tokens alone")
+            _, whole_reused, whole_text = self.answer("slot.bin", prompt)
+            # Where the server can go back in the whole slot, it computes the very same.
+            check(whole_reused != reused or text == whole_text, f"from {n} tokens it goes on differently")
+            same = text == self.answer(None, prompt)[2]
+            results.append(f"{n}: {reused} reused, {whole_reused} of the whole slot, "
+                           f"{'as' if same else 'not as'} without a cache")
+        check(any("not as" not in result for result in results), f"all differ from what is computed anew: {results}")
+        for n in self.refused:
+            result = subprocess.run([self.binary, "restore", "--tokens", str(n), "slot.kvot", "-o", "none.bin"],
+                                    cwd=self.folder, capture_output=True, text=True)
+            check(result.returncode == 2 and "could not go on" in result.stderr, f"{n} tokens: {result.stderr}")
+        return f"{len(ids)} tokens; " + "; ".join(results)
+
+
 class SizeCase(Case):
     """A long prompt must become as small as the codec's bits promise, everything counted."""
 
@@ -179,6 +227,10 @@ CASES = {
     "smollm2-size": lambda kvot, folder: SizeCase(kvot, folder, smollm2(), 9500),
     "smollm2-grows": lambda kvot, folder: GrowCase(kvot, folder, smollm2(), 4500),
     "gemma3-grows": lambda kvot, folder: GrowCase(kvot, folder, gemma(folder), 4500),
+    "smollm2-prefix": lambda kvot, folder: PrefixCase(kvot, folder, smollm2(), 1300, [1, 100]),
+    "smollm2-prefix-no-flash": lambda kvot, folder: PrefixCase(kvot, folder, smollm2(), 1300, [100],
+                                                               flash_attention=False),
+    "gemma3-prefix": lambda kvot, folder: PrefixCase(kvot, folder, gemma(folder), 4000, [100, 357], [500], again=1),
     "gemma3-f16": lambda kvot, folder: WindowCase(kvot, folder, gemma(folder), 4000),
 }
 

@@ -1,5 +1,5 @@
 /* Fuzzes the reader of .kvot files. Checksums are put right first, so that what lies behind them is reached. */
-#include "../../lib/file/reader.h"
+#include "../../lib/cut.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,44 +51,71 @@ static void fix(uint8_t *file, size_t size) {
     memcpy(end, &footer, sizeof footer);
 }
 
-/* Decodes everything, as a restore does, and writes what is not too long to a file in memory. */
-static void decode(const reader *reader) {
+static output memory_output(const reader *reader) {
     static int fd = -1;
     if (fd < 0)
         fd = memfd_create("restored", MFD_CLOEXEC);
-    const cache *cache = &reader->cache;
-    bool write = cache->tables.index->source_bytes <= MAX_RESTORED;
-    output out = {.fd = fd, .name = reader->in.name, .stream = -1};
-    static codec_context context; /* making one takes long */
-    uint8_t *buffer = NULL, *rows = NULL;
-    size_t buffer_bytes = 0, rows_bytes = 0;
     if (fd < 0 || ftruncate(fd, 0) != 0)
         abort();
+    return (output){.fd = fd, .name = reader->in.name, .stream = -1};
+}
+
+/* Decodes everything that `target` has a place for, as a restore does, and writes it, if there is somewhere. */
+static void decode(const reader *reader, const cache *target, output *out) {
+    static codec_context context; /* making one takes long */
+    const cache *cache = &reader->cache;
+    uint8_t *buffer = NULL, *rows = NULL;
+    size_t buffer_bytes = 0, rows_bytes = 0;
     uint64_t decoded = 0;
     for (uint64_t j = 0; j < cache->n_jobs && decoded < MAX_DECODED; j++) {
-        cache_job job = cache_locate(cache, j);
+        cache_job job = cache_locate(target, j);
+        if (job.verbatim && target != cache)
+            continue;
         for (uint32_t i = 0; i < (job.verbatim ? 1 : job.unit->n_planes); i++) {
             uint32_t p = job.verbatim ? 0 : job.unit->first_plane + i;
             uint32_t stream = job.verbatim ? job.block : cache_stream(cache, p, job.chunk);
             uint32_t n = job.verbatim ? cache_verbatim_bytes(cache, job.block) : job.chunk->rows;
             const format_plane *plane = job.verbatim ? &codec_verbatim : &cache->tables.planes[p];
+            if (!job.verbatim && !cache_occurs(target, p, job.chunk))
+                continue;
             decoded += (uint64_t)n * plane->row_bytes;
             if (make_room(&rows, &rows_bytes, (size_t)n * plane->row_bytes, NULL) != KVOT_OK)
                 abort();
             if (reader_read(reader, stream, &buffer, &buffer_bytes, NULL) != KVOT_OK ||
-                reader_decode(reader, &context, stream, plane, n, false, buffer, rows, NULL) != KVOT_OK || !write)
+                reader_decode(reader, &context, stream, plane, n, false, buffer, rows, NULL) != KVOT_OK || !out)
                 continue;
             if (job.verbatim)
-                cache_scatter_verbatim(cache, job.block, &out, rows, NULL);
+                cache_scatter_verbatim(target, job.block, out, rows, NULL);
             else
-                cache_scatter(cache, p, job.chunk, &out, rows, NULL);
+                cache_scatter(target, p, job.chunk, out, rows, NULL);
         }
     }
-    off_t written = lseek(fd, 0, SEEK_END);
-    if (write && written > (off_t)cache->tables.index->source_bytes)
-        abort(); /* bytes behind the source's end */
     free(buffer);
     free(rows);
+}
+
+static void restore(const reader *reader) {
+    uint64_t bytes = reader->cache.tables.index->source_bytes;
+    output out = memory_output(reader);
+    decode(reader, &reader->cache, bytes <= MAX_RESTORED ? &out : NULL);
+    if (bytes <= MAX_RESTORED && lseek(out.fd, 0, SEEK_END) > (off_t)bytes)
+        abort(); /* bytes behind the source's end */
+}
+
+/* `which` says which part. */
+static void restore_part(const reader *reader, uint8_t which) {
+    static const kvot_run run;
+    kvot_restore_options options = {.tokens = which & 63, .end_layer = which >> 6};
+    cut cut;
+    if (reader->cache.tables.index->source_bytes > MAX_RESTORED || which == 0)
+        return;
+    output out = memory_output(reader);
+    if (cut_open(&cut, reader, &options, &out, &run, NULL) == KVOT_OK) {
+        decode(reader, &cut.cache, &out);
+        if (lseek(out.fd, 0, SEEK_END) > (off_t)cut.bytes)
+            abort();
+    }
+    cut_close(&cut);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -100,7 +127,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     input in = {.fd = -1, .memory = file, .bytes = size, .name = strdup("fuzz")};
     reader reader;
     if (reader_open(&reader, &in, NULL) == KVOT_OK) {
-        decode(&reader);
+        restore(&reader);
+        restore_part(&reader, (uint8_t)format_checksum(file, size));
         reader_close(&reader);
     }
     free(file);

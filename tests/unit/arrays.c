@@ -105,18 +105,67 @@ static void check_about(kvot_file *file) {
     CU_ASSERT_EQUAL(memcmp(found, ids, sizeof ids), 0);
 }
 
+/* A file of the first tokens and of some layers has these of `raw`, behind the ids of tokens up to there (the first one
+ * is at position 100); of the .kvot file less is read. */
+static void restore_cut(uint64_t tokens, unsigned first_layer, unsigned end_layer, uint64_t *bytes_read) {
+    static uint8_t cut[sizeof ids + sizeof raw + 1];
+    kvot_restore_options options = {.tokens = tokens, .first_layer = first_layer, .end_layer = end_layer};
+    kvot_sizes sizes;
+    CU_ASSERT_EQUAL_FATAL(kvot_restore(unit_path("some.kvot"), unit_path("cut"), &options, NULL, &sizes, NULL),
+                          KVOT_OK);
+    size_t plane = (size_t)(tokens ? tokens : TOKENS) * ROW * sizeof **raw;
+    size_t list = tokens && 100 + tokens < IDS ? (100 + tokens) * sizeof *ids : sizeof ids;
+    size_t n = 2 * ((end_layer ? end_layer : LAYERS) - first_layer);
+    CU_ASSERT_EQUAL_FATAL(unit_read_file("cut", cut, sizeof cut), list + n * plane);
+    CU_ASSERT_EQUAL(sizes.bytes_written, list + n * plane);
+    CU_ASSERT_EQUAL(memcmp(cut, ids, list), 0);
+    for (size_t p = 0; p < n; p++)
+        CU_ASSERT_EQUAL(memcmp(cut + list + p * plane, raw[2 * first_layer + p], plane), 0);
+    *bytes_read = sizes.bytes_read;
+    unlink(unit_path("cut"));
+}
+
+static void refuse_cut(uint64_t tokens, unsigned first_layer, unsigned end_layer) {
+    kvot_restore_options options = {.tokens = tokens, .first_layer = first_layer, .end_layer = end_layer};
+    CU_ASSERT_EQUAL(kvot_restore(unit_path("some.kvot"), unit_path("cut"), &options, NULL, NULL, NULL),
+                    KVOT_E_ARGUMENT);
+    CU_ASSERT_NOT_EQUAL(access(unit_path("cut"), F_OK), 0);
+}
+
+static void restore_cuts(void) {
+    uint64_t all, one_chunk, some_rows, layer, both;
+    restore_cut(0, 0, 0, &all);
+    restore_cut(TOKENS, 0, LAYERS, &both);
+    CU_ASSERT_EQUAL(both, all);
+    restore_cut(1, 0, 0, &one_chunk); /* the first chunk ends behind row 155 */
+    restore_cut(156, 0, 0, &some_rows);
+    CU_ASSERT_EQUAL(one_chunk, some_rows);
+    restore_cut(157, 0, 0, &some_rows);
+    CU_ASSERT_TRUE(one_chunk < some_rows && some_rows < all);
+    restore_cut(0, 1, 2, &layer);
+    restore_cut(157, 1, 2, &both);
+    CU_ASSERT_TRUE(layer < all && both < layer && both < some_rows);
+    refuse_cut(TOKENS + 1, 0, 0);
+    refuse_cut(UINT64_MAX, 0, 0);
+    refuse_cut(0, 0, LAYERS + 1);
+    refuse_cut(0, 1, 1);
+    refuse_cut(0, 1, 0);
+}
+
 static void restored_parts_are_those_of_the_file(bool lossless) {
     kvot_compress_options options = kvot_compress_defaults();
     options.codec = lossless ? KVOT_LOSSLESS : KVOT_OTT;
     fill();
     compress("some.kvot", 2, &options, 0);
     CU_ASSERT_EQUAL_FATAL(
-        kvot_restore(unit_path("some.kvot"), unit_path("raw"), &(kvot_run){.overwrite = true}, NULL, NULL), KVOT_OK);
+        kvot_restore(unit_path("some.kvot"), unit_path("raw"), NULL, &(kvot_run){.overwrite = true}, NULL, NULL),
+        KVOT_OK);
     static uint8_t file_bytes[sizeof ids + sizeof raw + 1];
     CU_ASSERT_EQUAL(unit_read_file("raw", file_bytes, sizeof file_bytes), sizeof ids + sizeof raw);
     CU_ASSERT_EQUAL(memcmp(file_bytes, ids, sizeof ids), 0);
     memcpy(raw, file_bytes + sizeof ids, sizeof raw);
     CU_ASSERT_EQUAL(memcmp(raw, rows, sizeof raw) == 0, lossless);
+    restore_cuts();
     static uint8_t in_memory[sizeof file_bytes];
     memset(in_memory, 0x11, sizeof in_memory);
     kvot_file *file;
