@@ -188,8 +188,9 @@ kvot_status sink_finish(sink *sink, kvot_error *error) {
         return output_append(sink->out, sink->filling->bytes, sink->filled, error);
     uint64_t end = sink->offset + sink->filled;
     kvot_status status = output_put(sink->out, sink->offset, sink->filling->bytes, sink->filled, error);
-    if (status == KVOT_OK && ftruncate(sink->out->fd, (off_t)end) < 0)
-        status = fail_errno_at(error, sink->out->name, "end it", end);
+    while (status == KVOT_OK && ftruncate(sink->out->fd, (off_t)end) < 0)
+        if (errno != EINTR)
+            status = fail_errno_at(error, sink->out->name, "end it", end);
     return status;
 }
 
