@@ -43,7 +43,9 @@ def part_options(tokens, layers):
 
 
 def needed_bytes(packed, kept):
-    """Header, index, footer, verbatim blocks, and the streams with a row of a cell that is left."""
+    """How long header, index, footer, verbatim blocks and the streams with a row of a cell that is left are together, and
+    the .kvot file with all other streams overwritten."""
+    spoiled = bytearray(packed)
     footer = decoder.find_footer(packed)
     index = decoder.read_index(packed[footer.index_offset:-64], footer.index_offset)
     total = 64 + footer.index_bytes + 64 + sum(s.stored_bytes for s in index.streams[:index.n_verbatim])
@@ -59,8 +61,10 @@ def needed_bytes(packed, kept):
         for stream, n in zip(plane.streams, index.rowsets[plane.rowset].chunks, strict=True):
             if any((number, row) in needed for row in range(first, first + n)):
                 total += stream.stored_bytes
+            else:
+                spoiled[stream.offset:stream.offset + stream.stored_bytes] = b"\xa5" * stream.stored_bytes
             first += n
-    return total
+    return total, spoiled
 
 
 class Tests:
@@ -74,8 +78,8 @@ class Tests:
             self.failed += 1
             print("FAILED", what)
 
-    def part(self, name, file, packed, tokens, layers):
-        """One part of one file: as expected, or refused."""
+    def part(self, name, file, packed, tokens, layers, spoil=False):
+        """One part of one file: as expected, or refused. `spoil`: also where all that it does not need is damaged."""
         options, out = part_options(tokens, layers), self.folder / "part"
         what = f"{name} {' '.join(map(str, options))}"
         try:
@@ -94,8 +98,15 @@ class Tests:
         out.unlink()
         self.check(restored == expected, f"{what}: other bytes")
         self.check(said["bytes_written"] == len(expected), f"{what}: bytes written {said}")
-        needed = needed_bytes(packed.read_bytes(), kept)
+        needed, spoiled = needed_bytes(packed.read_bytes(), kept)
         self.check(said["bytes_read"] == needed, f"{what}: {said['bytes_read']} bytes read, not {needed}")
+        if spoil:
+            changed = self.folder / "spoiled"
+            changed.write_bytes(spoiled)
+            result = kvot("restore", "-q", *options, changed, "-o", out)
+            good = result.returncode == 0 and out.read_bytes() == expected
+            self.check(good, f"{what}: needs what it should not: {result.stderr}")
+            out.unlink(missing_ok=True)
         if layers:  # kvot must be able to read it, whatever else can
             out.write_bytes(expected)
             again = kvot("inspect", "--json", out)
@@ -126,27 +137,33 @@ class Tests:
             self.part(path.name, file, packed, most - 1, range(layers - 1, layers))
 
     def chunks(self, source):
-        """Files of several chunks: cell order as it comes, backwards, and in two streams' worth of sequences."""
+        """Files of several chunks: cells forward and backward, and V by channel."""
         raw, packed = self.folder / "raw", self.folder / "packed"
+        sequence = Sequence(source["llama-v3-seq.bin"])
+        sequence.repeat(700)
         for order in "forward", "backward", "by channel":
-            sequence = Sequence(source["llama-vtrans-v3-seq.bin" if order == "by channel" else "llama-v3-seq.bin"])
-            if order != "by channel":
-                sequence.repeat(700)
             data = b"".join(sequence.parts())
+            file = llama_file.read(data)
+            block = file["sections"][0]["streams"][0]
+            n = len(block["cells"])
             if order == "backward":
-                file = llama_file.read(data)
-                block = file["sections"][0]["streams"][0]
-                n = len(block["cells"])
                 block["cells"].reverse()
                 for tensor in block["tensors"]:
                     tensor["data"] = llama_file.rows_of(tensor, n, range(n - 1, -1, -1))
-                data = llama_file.write(file)[0]
+            if order == "by channel":
+                block["v_trans"] = 1
+                for tensor in (t for t in block["tensors"] if t["kind"] == "V"):
+                    row, rows = tensor["row"], tensor["data"]
+                    tensor["head"] = tensor["head"][:4] + struct.pack("<2I", 2, row // 2)
+                    tensor["data"] = b"".join(rows[i * row + c:i * row + c + 2] for c in range(0, row, 2) for i in range(n))
+                    tensor["element"] = 2
+            data = llama_file.write(file)[0]
             raw.write_bytes(data)
             file = llama_file.read(data)
             must("compress", "-qf", "--codec", "lossless", raw, "-o", packed)
             for tokens in 1, 12, 255, 256, 257, 511, 512, 513, 699, 700, 701:
-                self.part(order, file, packed, tokens, None)
-                self.part(order, file, packed, tokens, range(1, 2))
+                self.part(order, file, packed, tokens, None, spoil=True)
+                self.part(order, file, packed, tokens, range(1, 2), spoil=True)
 
     def lossy(self, path):
         """With loss, a part has the rows of a whole restore."""
@@ -208,7 +225,7 @@ class Tests:
             for old in self.folder.glob("log*"):
                 old.unlink()
             packed.read_bytes()  # into the page cache: what io_uring reads strace does not show
-            command = ["strace", "-ff", "-y", "-o", log, "-e", "trace=read,pread64,preadv,preadv2,mmap", binary,
+            command = ["strace", "-ff", "-y", "-o", log, "-e", "trace=read,pread64,preadv,preadv2", binary,
                        "restore", "-f", "--json", *map(str, options), packed, "-o", raw]
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode != 0:
