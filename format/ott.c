@@ -33,16 +33,21 @@ bool format_ott_layout(format_ott *ott, const format_plane *plane, uint32_t rows
 
 /* True if `n` elements from `at` on are finite: not all bits of the exponent are set. */
 static bool all_finite(unsigned type, const void *at, uint64_t n) {
-    uint32_t wrong = 0;
+    /* Signed, and without leaving early, so that compilers make vectors of it. */
     if (type == FORMAT_F32) {
+        const int32_t *bits = at, exponent = 0x7f800000;
+        int32_t most = 0;
         for (uint64_t i = 0; i < n; i++)
-            wrong |= (((const uint32_t *)at)[i] & 0x7f800000u) == 0x7f800000u;
-    } else {
-        uint16_t exponent = type == FORMAT_F16 ? 0x7c00 : 0x7f80;
-        for (uint64_t i = 0; i < n; i++)
-            wrong |= (((const uint16_t *)at)[i] & exponent) == exponent;
+            most = (bits[i] & exponent) > most ? bits[i] & exponent : most;
+        return most < exponent;
     }
-    return wrong == 0;
+    const int16_t *bits = at, exponent = type == FORMAT_F16 ? 0x7c00 : 0x7f80;
+    int16_t most = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        int16_t value = bits[i] & exponent;
+        most = value > most ? value : most;
+    }
+    return most < exponent;
 }
 
 const char *format_ott_read(format_ott *ott, const format_plane *plane, uint32_t rows, const void *stream,

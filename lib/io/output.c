@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { COPY_BYTES = 1 << 18 };
+enum { COPY_BYTES = 1 << 18, WRITE_BEHIND = 1 << 16 };
 
 /* Opens the directory of out->path and a temporary file in it. */
 static kvot_status open_temporary(output *out, unsigned mode, kvot_error *error) {
@@ -117,6 +117,9 @@ kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n,
             return fail_errno_at(error, out->name, "write", offset + put);
         put += (size_t)part;
     }
+    /* The disk need not wait for output_commit. A failure would show there. */
+    if (n >= WRITE_BEHIND)
+        sync_file_range(out->fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
     return KVOT_OK;
 }
 
