@@ -10,8 +10,8 @@ static kvot_status put_u32(cutter *c, uint32_t value) {
 /* Header and token list, in the form that it has. */
 static kvot_status put_tokens(cutter *c) {
     const llama_file *file = &c->file;
-    bool cut =
-        c->n_tokens > c->tokens || file->n_tokens > c->tokens; /* a list may have one more than there are cells */
+    /* A list may have one token more than there are cells. */
+    bool cut = c->n_tokens > c->tokens || file->n_tokens > c->tokens;
     bool blob = file->tokens_at != file->words_at;
     uint32_t n = file->n_tokens > c->tokens ? (uint32_t)c->tokens : file->n_tokens;
     uint32_t blob_head[3] = {UINT32_MAX, 1, n}, n_media = 0;
@@ -77,9 +77,8 @@ static kvot_status put_tensors(cutter *c, const llama_blocks *blocks, const llam
     kvot_status status = input_read(c->in, at - 4, &n_layers, sizeof n_layers, c->error);
     if (status == KVOT_OK)
         status = cut_copy(c->cut, block->cells_end, at - 4, c->error);
-    if (c->cut->options->end_layer > 0 &&
-        !llama_is_recurrent(blocks, block)) { /* there it counts layers without state too */
-        n_layers = 0;
+    if (c->cut->options->end_layer > 0 && !llama_is_recurrent(blocks, block)) {
+        n_layers = 0; /* of recurrent blocks it also counts layers that have no state */
         for (uint32_t t = 0; t < block->n_tensors; t++)
             n_layers += tensors[t].kind == FORMAT_K && cut_keeps_layer(c->cut, llama_layer(block, &tensors[t]));
     }
@@ -98,8 +97,8 @@ static kvot_status put_tensors(cutter *c, const llama_blocks *blocks, const llam
     return status == KVOT_OK ? cut_copy(c->cut, at, block->end, c->error) : status;
 }
 
-/* The bytes from `at` to `end`, in which the blocks from `first` on lie. `chosen` are the cells of each block that
- * stay; NULL: all. */
+/* The bytes from `at` to `end`, with the blocks that lie there. `chosen` are the cells of each block that stay; NULL:
+ * all. */
 static kvot_status put_blocks(cutter *c, const llama_blocks *blocks, cut_cells **chosen, uint64_t at, uint64_t end) {
     kvot_status status = KVOT_OK;
     for (uint64_t i = 0; i < blocks->n_blocks && status == KVOT_OK; i++) {
@@ -214,14 +213,14 @@ static kvot_status put_appendix(cutter *c) {
     uint32_t head[3] = {LLAMA_APPENDIX_MAGIC, 1, 0}, put = 0;
     uint64_t last = 0;
     kvot_status status = walk_checkpoints(c, false, &head[2], &last);
-    bool new = c->tokens < c->n_tokens &&last < c->tokens && c->checkpoint_head > 0 && !c->drafts;
-    head[2] += new;
+    bool fresh = c->tokens < c->n_tokens && last < c->tokens && c->checkpoint_head > 0 && !c->drafts;
+    head[2] += fresh;
     if (status != KVOT_OK || head[2] == 0)
         return status;
     status = cut_put(c->cut, head, sizeof head, c->error);
     if (status == KVOT_OK)
         status = walk_checkpoints(c, true, &put, &last);
-    return status == KVOT_OK && new ? put_new_checkpoint(c) : status;
+    return status == KVOT_OK && fresh ? put_new_checkpoint(c) : status;
 }
 
 kvot_status llama_cut(cut *cut, kvot_error *error) {

@@ -16,6 +16,10 @@ enum {
     READS_AHEAD = 16,         /* buffers, if they are not larger than an extent */
     BUFFER_BYTES = 32 << 20,  /* together, if that is more than one a thread and two to read ahead */
     SMALL_GAP = DIRECT_ALIGN, /* bytes that nobody wants are read along, rather than begin another read */
+    /* Reads under way at once. Disks share their speed among these, so that with many of them the first arrives late:
+     * it begins with few, and each that arrives makes room for one more. */
+    FIRST_READS = 2,
+    MOST_READS = 8,
 };
 
 typedef struct fetch_read {
@@ -45,7 +49,7 @@ struct fetch {
     int direct; /* descriptor, -1 if there is none */
     ring *ring; /* opened when something is not in the page cache */
     bool no_ring;
-    unsigned under_way, waiting;
+    unsigned under_way, most_under_way, waiting;
     bool leader; /* a thread waits for the ring; others wait for it */
 
     size_t failed_at; /* range; those behind it are given up */
@@ -68,7 +72,7 @@ static void account(fetch *f) {
     if (f->ring && f->next < f->n_reads && f->status == KVOT_OK) {
         if (f->under_way == 0)
             f->stages.disk_idle += at - f->accounted;
-        if (f->under_way < f->n_buffers && f->waiting > 0)
+        if (f->under_way < f->most_under_way && f->waiting > 0)
             f->stages.disk_starved += at - f->accounted;
     }
     f->accounted = at;
@@ -105,6 +109,8 @@ static bool begin_read(fetch *f, fetch_buffer *b) {
 }
 
 static fetch_buffer *free_buffer(const fetch *f) {
+    if (f->under_way == f->most_under_way)
+        return NULL;
     for (unsigned i = 0; i < f->n_buffers; i++)
         if (f->buffers[i].state == FREE)
             return &f->buffers[i];
@@ -145,6 +151,7 @@ static void arrive(fetch *f, ring_result result) {
     if (again && begin_read(f, b))
         return;
     f->under_way--;
+    f->most_under_way += f->most_under_way < MOST_READS;
     b->state = READY;
     b->arrived = b->got >= wanted;
     /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
@@ -363,6 +370,7 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
     f->jobs = *jobs;
     f->direct = -1;
     f->began = f->accounted = clock_now();
+    f->most_under_way = FIRST_READS;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->arrived, NULL);
     pthread_cond_init(&f->news, NULL);
