@@ -16,10 +16,9 @@ enum {
     READS_AHEAD = 16,         /* buffers, if they are not larger than an extent */
     BUFFER_BYTES = 32 << 20,  /* together, if that is more than one a thread and two to read ahead */
     SMALL_GAP = DIRECT_ALIGN, /* bytes that nobody wants are read along, rather than begin another read */
-    /* Reads under way at once. Disks share their speed among these, so that with many of them the first arrives late:
-     * it begins with few, and each that arrives makes room for one more. */
+    /* Disks share their speed among the reads under way, so that of many the first arrives late: it begins with so few,
+     * and each that arrives makes room for one more. */
     FIRST_READS = 2,
-    MOST_READS = 8,
 };
 
 typedef struct fetch_read {
@@ -151,7 +150,7 @@ static void arrive(fetch *f, ring_result result) {
     if (again && begin_read(f, b))
         return;
     f->under_way--;
-    f->most_under_way += f->most_under_way < MOST_READS;
+    f->most_under_way += f->most_under_way < f->n_buffers;
     b->state = READY;
     b->arrived = b->got >= wanted;
     /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
