@@ -81,7 +81,8 @@ static kvot_status choose_block(cutter *c, const llama_blocks *blocks, const lla
         if (llama_read_cell(&c->cursor, block->ext_bytes, &cell))
             status = add_positions(&cell, &runs, &n_runs, open, c->error);
         else /* the parser read it before */
-            status = fail(c->error, KVOT_E_DAMAGED, "%s: damaged: a cell", c->in->name);
+            status = cursor_failure(&c->cursor, fail(c->error, KVOT_E_DAMAGED, "%s: damaged: a cell", c->in->name),
+                                    c->error);
         if (status == KVOT_OK && (uint64_t)cell.position < c->tokens)
             status = cut_keep(cells, i, 1, c->error);
         if (status == KVOT_OK && (uint64_t)cell.position + 1 > c->n_tokens)

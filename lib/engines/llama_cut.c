@@ -62,7 +62,8 @@ static kvot_status put_cells(cutter *c, const llama_block *block, const cut_cell
             llama_cell cell;
             from = i == run->first ? c->cursor.at : from;
             if (!llama_read_cell(&c->cursor, block->ext_bytes, &cell))
-                return fail(c->error, KVOT_E_DAMAGED, "%s: damaged: a cell", c->in->name);
+                return cursor_failure(&c->cursor, fail(c->error, KVOT_E_DAMAGED, "%s: damaged: a cell", c->in->name),
+                                      c->error);
         }
         status = cut_copy(c->cut, from, c->cursor.at, c->error);
     }

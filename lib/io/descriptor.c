@@ -52,6 +52,14 @@ int open_file(const char *path, int flags, const kvot_run *run) {
     }
 }
 
+bool end_file(int fd, uint64_t bytes) {
+    int result;
+    do
+        result = ftruncate(fd, (off_t)bytes);
+    while (result < 0 && errno == EINTR);
+    return result == 0;
+}
+
 void wait_for(int fd, short events) {
     enum { MILLISECONDS = 1000 };
     poll(&(struct pollfd){.fd = fd, .events = events}, 1, MILLISECONDS);

@@ -31,7 +31,7 @@ kvot_status in_place_open(in_place *file, const char *path, const kvot_run *run,
     if (!file->out.name || !file->path)
         return fail_memory(error);
     struct stat about;
-    file->out.fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK); /* a pipe must not keep us waiting */
+    file->out.fd = open_file(path, O_RDWR | O_CLOEXEC | O_NONBLOCK, run); /* a pipe must not keep us waiting */
     if (file->out.fd < 0 || fstat(file->out.fd, &about) < 0)
         return fail_errno(error, path, "append to it");
     if (!S_ISREG(about.st_mode))
@@ -52,7 +52,7 @@ kvot_status in_place_start(in_place *file, uint64_t bytes, uint64_t offset, kvot
     struct stat about;
     bool cut = fstat(file->out.fd, &about) == 0 && (uint64_t)about.st_size > bytes;
     /* What is cut off must not come back, after a crash, behind half of what is written now. */
-    if ((cut && (ftruncate(file->out.fd, (off_t)bytes) < 0 || fdatasync(file->out.fd) < 0)) ||
+    if ((cut && (!end_file(file->out.fd, bytes) || fdatasync(file->out.fd) < 0)) ||
         lseek(file->out.fd, (off_t)offset, SEEK_SET) < 0)
         return fail_errno(error, file->out.name, "append to it");
     file->bytes = bytes;
@@ -69,7 +69,7 @@ kvot_status in_place_commit(in_place *file, kvot_error *error) {
 }
 
 void in_place_close(in_place *file) {
-    if (file->started && ftruncate(file->out.fd, (off_t)file->bytes) < 0)
+    if (file->started && !end_file(file->out.fd, file->bytes))
         file->started = false; /* what is left is an interrupted append, which readers pass over */
     output_close(&file->out);
     free(file->path);

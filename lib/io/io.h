@@ -29,7 +29,7 @@ bool input_shrank(input *in);
  * private), or what umask leaves where that is 0. */
 typedef struct output {
     int fd;
-    int directory; /* of `path`; -1 if it has none, or must not be listed */
+    int directory;   /* of `path`; -1 if it has none, or must not be listed */
     uint8_t *memory; /* of the caller, instead of a file; then `fd` is -1 */
     char *name, *path, *temporary;
     const kvot_run *run;
@@ -82,6 +82,9 @@ double clock_now(void);
 
 /* Opens what is there. Returns its descriptor; -1 on failure, errno set: ECANCELED as below. */
 int open_file(const char *path, int flags, const kvot_run *run);
+
+/* Makes a file `bytes` bytes long. False on failure, errno set. */
+bool end_file(int fd, uint64_t bytes);
 
 /* Waits until a descriptor that does not wait itself may be read or written (POLLIN, POLLOUT), or a second is over. */
 void wait_for(int fd, short events);

@@ -188,9 +188,8 @@ kvot_status sink_finish(sink *sink, kvot_error *error) {
         return output_append(sink->out, sink->filling->bytes, sink->filled, error);
     uint64_t end = sink->offset + sink->filled;
     kvot_status status = output_put(sink->out, sink->offset, sink->filling->bytes, sink->filled, error);
-    while (status == KVOT_OK && ftruncate(sink->out->fd, (off_t)end) < 0)
-        if (errno != EINTR)
-            status = fail_errno_at(error, sink->out->name, "end it", end);
+    if (status == KVOT_OK && !end_file(sink->out->fd, end))
+        status = fail_errno_at(error, sink->out->name, "end it", end);
     return status;
 }
 

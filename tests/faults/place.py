@@ -102,9 +102,9 @@ class Place:
         return path.read_bytes() if path.is_file() else None
 
 
-def big_file(data_dir, megabytes=3):
-    """An engine's file of some MB: real rows, wider and many times over."""
+def longer_file(data_dir, wider, n_cells):
+    """llama-v3-seq.bin, with rows some times as wide, and repeated until there are so many."""
     sequence = Sequence((data_dir / "llama-v3-seq.bin").read_bytes())
-    sequence.widen(8)
-    sequence.repeat((megabytes << 20) // sequence.cell_bytes())
+    sequence.widen(wider)
+    sequence.repeat(n_cells)
     return sequence.pack()

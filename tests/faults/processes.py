@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 
-from place import big_file
+from place import longer_file
 
 FILE = "file.kvot"
 TEMPORARY = re.compile(r"\.file\.kvot\.kvot-[a-z0-5]{6}")
@@ -31,7 +31,7 @@ def leftovers(directory):
 
 def readers_and_writers(directory, seconds):
     """Every reader gets one of the two files whole; no writer takes away what another is writing."""
-    inputs = {"short": big_file(data_dir, 1), "long": big_file(data_dir, 3)}
+    inputs = {"short": longer_file(data_dir, 8, 300), "long": longer_file(data_dir, 8, 1000)}
     whole = {}
     for name, content in inputs.items():
         (directory / name).write_bytes(content)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-from place import big_file
+from place import longer_file
 
 NO_FILTER = 125
 # Calls and the error they fail with; RLIMIT_MEMLOCK.
@@ -110,7 +110,7 @@ if __name__ == "__main__":
         if place and not os.access(place, os.W_OK):
             print(f"{place} cannot be written: not tested there")
             continue
-        for content in ((data_dir / "slot-lfm2.bin").read_bytes(), big_file(data_dir)):
+        for content in ((data_dir / "slot-lfm2.bin").read_bytes(), longer_file(data_dir, 8, 1000)):
             with tempfile.TemporaryDirectory(dir=place) as name:
                 everything(pathlib.Path(name), content)
     print(f"{passed} passed, {failed} failed")

@@ -2,8 +2,8 @@
 
 Usage: python run.py KVOT_BINARY SHIM DATA_DIR [--long] [--seed N] [--only WORDS]
 
-SHIM is shim.c as a library. After each fault the output is the old one or the new one, byte for byte; nothing else
-is left, but for one temporary file of a process that was killed, which the next run removes; and what failed says
+SHIM is shim.c as a library. After each fault the output is the old one or the new one, byte for byte (an append may leave
+something behind the old one, which verify, restore and the next append pass over); nothing else is left, but for one temporary file of a process that was killed, which the next run removes; and what failed says
 so, with the file's name and the offset. Interruptions and short transfers are no failures at all. .kvot files that are
 cut at a block, or have a block of zeros, are refused. --long takes more files, and every call for files of some MB too, and
 lets kvot verify look at every output; --only runs the commands that contain WORDS.
@@ -17,12 +17,13 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import sys
 import tempfile
 import time
 
-from place import Place, big_file
+from place import Place, longer_file
 
 # What is run, in a directory with the files of a sample (make_sample); "out" is the output, and what it is before.
 COMMANDS = (
@@ -31,8 +32,11 @@ COMMANDS = (
     ("compress -qf --codec lossless in -o out", "lossless"),
     ("compress -qf - -o out < in", "lossless"),
     ("compress -q in -o -", None),
+    ("compress -q --append out longer", "kvot"),
     ("restore -q kvot -o out", None),
     ("restore -qf lossless -o out", "in"),
+    ("restore -q --tokens 2 kvot -o out", None),
+    ("restore -qf --layers 0:1 kvot -o out", "in"),
     ("restore -q - -o - < kvot", None),
     ("verify -q kvot", None),
     ("verify -q kvot --against in", None),
@@ -46,33 +50,37 @@ HARMLESS = ("short", errno.EINTR)
 # From there on: a disk that is full, a disk that is gone, a slow pipe.
 LASTING = ("short", errno.EIO, errno.ENOSPC)
 TRANSFERS = ("read", "write", "uring-read", "uring-write")
-MESSAGE = re.compile(rb"kvot: (in|kvot|lossless|out|standard input|standard output): [^\n]+\n")
+MESSAGE = re.compile(rb"kvot: (in|longer|kvot|lossless|out|standard input|standard output): [^\n]+\n")
 RANDOM = 1000
 BLOCK = 512
+MEMORY = 512 << 20
 
 Case = collections.namedtuple("Case", "sample command fault at on threads delay", defaults=(False, 1, None))
-Sample = collections.namedtuple("Sample", "name cold files results calls seconds")
+Sample = collections.namedtuple("Sample", "name cold files results calls seconds restored")
 
 
 def check_order(line, hits):
     """The bytes are durable before the name is given, and the name before the command ends: no kill would show it."""
+    ends = ["fdatasync", "write", "fdatasync"] if "--append" in line else ["fdatasync", "rename", "fsync"]
     named = {"uring-write": "write", "renameat2": "rename"}
     calls = [named.get(call, call) for _, call, path in hits]
     order = [call for call in calls if call in ("write", "fdatasync", "rename", "fsync")]
-    assert order.count("write") == len(order) - 3 and order[-3:] == ["fdatasync", "rename", "fsync"], (line, order)
+    assert order.count("write") >= len(order) - 3 and order[-3:] == ends, (line, order)
 
 
-def make_sample(name, data, cold):
+def make_sample(name, files, cold):
     """An engine's file, what becomes of it, and what calls each command makes for it."""
-    place = Place(scratch / ("make " + name), {"in": data}, cold)
+    place = Place(scratch(cold) / ("make " + name), files, cold)
     for name_of, options in (("kvot", "--bits 8"), ("lossless", "--codec lossless")):
         ran = place.run(f"compress -q {options} in -o out")
         assert ran.code == 0, ran
         place.add(name_of, place.output())
         assert place.run(f"verify -q {name_of} --against in").code == 0
         place.set(None)
-    sample = Sample(name, cold, place.files, {}, {}, {})
+    sample = Sample(name, cold, place.files, {}, {}, {}, set())
     for line, old in chosen:
+        if ("longer" in line or "--tokens" in line) and "longer" not in files:
+            continue
         before = place.files.get(old)
         place.set(before)
         ran = place.run(line, log=True)
@@ -81,23 +89,44 @@ def make_sample(name, data, cold):
             check_order(line, ran.hits)
         sample.results[line] = (before, place.output(), ran.out)
         sample.calls[line] = [call for _, call, _ in ran.hits]
-        sample.seconds[line] = place.run(line.replace(" -q ", " -qf ")).seconds
         if line.startswith("compress") and place.output():
-            assert place.run("verify -q out --against in").code == 0
+            assert place.run("verify -q out --against " + ("longer" if "longer" in line else "in")).code == 0
+        if "--append" in line:
+            sample.restored.update(place.run(f"restore -q {name} -o -").out for name in (old, "out"))
+        place.set(before)
+        sample.seconds[line] = place.run(line).seconds
         place.set(None)
     return sample
+
+
+def check_append(case, place, killed):
+    """What is wrong after an append that left something behind the old state."""
+    before, after, _ = samples[case.sample].results[case.command]
+    if not killed:
+        return "a failed append leaves something"
+    if not place.output().startswith(before):
+        return "LOST: the old state was changed"
+    restored = place.run("restore -q out -o -")
+    if place.run("verify -q out").code != 0 or restored.out not in samples[case.sample].restored:
+        return "LOST: the file is neither in its old state nor in the new one"
+    ran = place.run(case.command)
+    return None if ran.code == 0 and place.output() == after else f"the next append fails: {ran}"
 
 
 def check(case, place, ran):
     """What is wrong after a case; None if all is well."""
     before, after, stdout = samples[case.sample].results[case.command]
     output, leftovers = place.output(), place.leftovers()
+    killed = ran.code == -signal.SIGKILL
+    calls = [call for _, call, _ in ran.hits]
     if output not in (before, after):
-        return "LOST: the output is neither the old one nor the new one"
+        if "--append" not in case.command:
+            return "LOST: the output is neither the old one nor the new one"
+        wrong = check_append(case, place, killed or "ftruncate" in calls)
+        if wrong:
+            return wrong
     if place.strange():
         return f"left or changed: {place.strange()}"
-    calls = [call for _, call, _ in ran.hits]
-    killed = ran.code == -signal.SIGKILL
     if len(leftovers) > (killed or "unlink" in calls or (calls == ["flock"] and case.fault == errno.EAGAIN)):
         return f"left: {leftovers}"
     if killed != (case.delay is not None or (case.fault in KILLS and bool(calls))) and not (case.delay and ran.code == 0):
@@ -111,7 +140,8 @@ def check(case, place, ran):
             return f"exit code {ran.code}, {ran.err}"
         if calls[0] in TRANSFERS and b" at byte " not in ran.err:
             return f"no offset: {ran.err}"
-        if before != after and output == after and b"complete" not in ran.err:
+        # The directory's sync failed, or an append could not be taken back.
+        if before != after and output == after and b"complete" not in ran.err and "ftruncate" not in calls:
             return f"fails with a new output: {ran.err}"
     if leftovers:
         line = case.command.replace(" -q ", " -qf ")
@@ -130,8 +160,9 @@ def attempt(case):
     """Runs a case. Returns whether the fault came about, and what is wrong."""
     place = places.get(case.sample)
     if not place:
-        name = scratch / f"{os.getpid()}.{len(places)}"
-        place = places[case.sample] = Place(name, samples[case.sample].files, samples[case.sample].cold)
+        sample = samples[case.sample]
+        name = scratch(sample.cold) / f"{os.getpid()}.{len(places)}"
+        place = places[case.sample] = Place(name, sample.files, sample.cold)
     place.set(samples[case.sample].results[case.command][0])
     ran = place.run(case.command, case.fault, case.at, case.on, case.threads, case.delay)
     wrong = check(case, place, ran)
@@ -166,7 +197,7 @@ def step_of(name):
 
 def random_cases(n, kills):
     for _ in range(n):
-        name = chance.choice(list(samples))
+        name = chance.choice([name for name in samples if samples[name].calls])
         line = chance.choice(list(samples[name].calls))
         if kills and chance.random() < 0.5:
             yield Case(name, line, None, 0, threads=2, delay=chance.uniform(0, 1.2 * samples[name].seconds[line]))
@@ -183,7 +214,7 @@ def cut(item):
     place = places.get("cuts " + name)
     content = samples[name].files["kvot"]
     if not place:
-        place = places["cuts " + name] = Place(scratch / f"{os.getpid()}.{len(places)}", {})
+        place = places["cuts " + name] = Place(scratch(False) / f"{os.getpid()}.{len(places)}", {})
     damaged = content[:at] if not lost else content[: at - BLOCK] + bytes(BLOCK) + content[at:]
     if damaged == content:
         return False, None
@@ -204,6 +235,11 @@ def blocks(_):
             yield name, at, False
             if at > 0:
                 yield name, at, True
+
+
+def scratch(cold):
+    """Where to work. A disk is needed only to read what is not in the page cache; it would be all that takes time."""
+    return pathlib.Path(on_disk if cold else in_memory)
 
 
 def run_all(pool, what, function, make, least=1):
@@ -231,13 +267,15 @@ if __name__ == "__main__":
     Place.binary, Place.shim, long = arguments.binary, arguments.shim, arguments.long
     chance = random.Random(arguments.seed)
     chosen = [command for command in COMMANDS if arguments.only in command[0]]
-    names = ["llama-one-v3-seq.bin", "slot-lfm2.bin"]
+    names = ["llama-v3-seq.bin", "slot-lfm2.bin"]
     if long:
         names = sorted(path.name for path in arguments.data_dir.glob("*.bin") if not path.name.endswith("-buf.bin"))
-    with tempfile.TemporaryDirectory() as name:
-        scratch = pathlib.Path(name)
-        contents = {name: (arguments.data_dir / name).read_bytes() for name in names}
-        contents["some MB"] = big_file(arguments.data_dir, 4)
+    memory = pathlib.Path("/dev/shm")
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY
+    with tempfile.TemporaryDirectory() as on_disk, tempfile.TemporaryDirectory(dir=memory if roomy else None) as in_memory:
+        contents = {name: {"in": (arguments.data_dir / name).read_bytes()} for name in names}
+        contents["llama-v3-seq.bin"]["longer"] = longer_file(arguments.data_dir, 1, 100)
+        contents["some MB"] = {"in": longer_file(arguments.data_dir, 8, 1000), "longer": longer_file(arguments.data_dir, 8, 1400)}
         samples = {}
         for name in contents:
             for cold in (False, True) if name == "some MB" else (False,):
