@@ -352,8 +352,9 @@ typedef struct kvot_part {
 
 typedef struct kvot_loading kvot_loading;
 
-/* Called when part number `part` is there, from one of the loading's own threads. Parts come about in their order;
- * those of the same layer (K and V) side by side. */
+/* Called once for each part, when part number `part` is there, from one of the loading's own threads. Parts come about
+ * in their order, those of the same layer (K and V) side by side; but reads do not arrive strictly in order, and
+ * threads overtake each other. */
 typedef void (*kvot_ready)(void *user, size_t part);
 
 /* Starts to load `n` parts of an open .kvot file and returns at once. They are read in their order, so give the layers
@@ -367,8 +368,9 @@ KVOT_API kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts,
                                         const kvot_run *run, kvot_ready ready, void *user, kvot_loading **loading,
                                         kvot_error *error);
 
-/* Waits until part number `part` is there. After a failure, or when it was cancelled, returns why. Any thread, until
- * kvot_loading_finish is called. */
+/* Waits until part number `part` is there; `ready` may not have been called for it yet. If it is not there after a
+ * failure, or when it was cancelled, returns why. Any thread, until kvot_loading_finish is called; from `ready` only
+ * for the part that it is called for. */
 KVOT_API kvot_status kvot_loading_wait(kvot_loading *loading, size_t part, kvot_error *error);
 
 /* Asks to stop: kvot_loading_finish then returns KVOT_E_CANCELLED, unless all was there. Any thread, also from `ready`.

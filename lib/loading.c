@@ -26,7 +26,7 @@ typedef struct loading_chunk {
 struct kvot_loading {
     const reader *reader;
     loading_part *parts;
-    size_t n_parts;
+    size_t n_parts, left;  /* left: parts that are not there yet */
     loading_chunk *chunks; /* of `wanted` */
     wanted wanted;
     run_place place;
@@ -129,12 +129,13 @@ static kvot_status work(void *context, size_t range, const uint8_t *stored, void
     run_progress_count(&loading->progress, (uint64_t)share.rows * part->plane->row_bytes);
     if (atomic_fetch_sub(&part->left, 1) > 1)
         return KVOT_OK;
-    if (loading->told)
-        loading->told(loading->user, number);
     pthread_mutex_lock(&loading->lock);
     part->ready = true;
+    loading->left--;
     pthread_cond_broadcast(&loading->news);
     pthread_mutex_unlock(&loading->lock);
+    if (loading->told)
+        loading->told(loading->user, number);
     return KVOT_OK;
 }
 
@@ -251,7 +252,7 @@ static kvot_status prepare(kvot_loading *loading, const kvot_file *file, const k
     loading->parts = calloc(n, sizeof *loading->parts);
     if (!loading->parts)
         return fail_memory(error);
-    loading->n_parts = n;
+    loading->n_parts = loading->left = n;
     loading->run = *run; /* the caller's may be gone before this is, as may be `memory` */
     loading->progress.run = &loading->run;
     for (size_t p = 0; p < n && status == KVOT_OK; p++) {
@@ -315,7 +316,10 @@ kvot_status kvot_loading_wait(kvot_loading *loading, size_t part, kvot_error *er
 }
 
 void kvot_loading_cancel(kvot_loading *loading) {
-    fetch_stop(loading->fetch);
+    pthread_mutex_lock(&loading->lock);
+    if (loading->left > 0)
+        fetch_stop(loading->fetch);
+    pthread_mutex_unlock(&loading->lock);
 }
 
 kvot_status kvot_loading_finish(kvot_loading *loading, kvot_stages *stages, kvot_error *error) {

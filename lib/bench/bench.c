@@ -204,6 +204,7 @@ static kvot_status measure_pass(const bench *bench, bool cold, kvot_bench_pass *
         double value = median(rounds, field);
         memcpy((char *)pass + field, &value, sizeof value);
     }
+    pass->limit = pass->disk_limit > pass->decode_limit ? pass->disk_limit : pass->decode_limit;
     for (int r = 0; r < ROUNDS; r++)
         if (rounds[r].restore == pass->restore)
             pass->stages = rounds[r].stages;

@@ -377,17 +377,16 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
     f->n_threads = jobs->threads ? jobs->threads : pool_processors();
     if (f->n_threads > f->n_reads)
         f->n_threads = (unsigned)f->n_reads;
+    *result = f; /* not again once threads work, which may ask it */
     if (status == KVOT_OK && f->n_reads > 0) {
         status = make_buffers(f, error);
         if (status == KVOT_OK)
             status = make_slots(f, error);
-        *result = f;
         if (status == KVOT_OK)
             f->n_started = pool_start(f->threads, f->n_threads, worker, f);
         if (status == KVOT_OK && f->n_started == 0)
             status = fail(error, KVOT_E_MEMORY, "cannot start a thread");
     }
-    *result = f;
     if (status != KVOT_OK)
         fetch_free(f);
     return status;
