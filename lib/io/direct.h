@@ -12,7 +12,10 @@
 /* Opens the file behind `fd` once more with O_DIRECT, for `access` (O_RDONLY or O_WRONLY). -1 where that is refused. */
 int direct_open(int fd, int access);
 
-/* Memory for transfers: zeroed, page-aligned, in large pages where there are any. NULL if there is none. */
+/* Buffers of transfers lie at multiples of this: a disk was a quarter slower with others. */
+#define DIRECT_BUFFER_ALIGN (256u << 10)
+
+/* Memory for transfers: zeroed, in large pages where there are any, and aligned to them. NULL if there is none. */
 uint8_t *direct_memory(size_t bytes);
 void direct_memory_free(uint8_t *memory, size_t bytes);
 

@@ -302,7 +302,7 @@ static kvot_status plan_reads(fetch *f, kvot_error *error) {
         read->end = end < file_bytes ? end : file_bytes;
         largest = read->end - read->offset > largest ? read->end - read->offset : largest;
     }
-    f->buffer_bytes = (largest + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+    f->buffer_bytes = (largest + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
     return KVOT_OK;
 }
 
