@@ -26,6 +26,7 @@ class Place:
     def __init__(self, name, files, cold=False):
         self.path = pathlib.Path(name)
         self.files = files
+        self.marks = {}
         self.cold = cold
         self.log = self.path.parent / (self.path.name + ".log")
         (self.path / "tmp").mkdir(parents=True)
@@ -39,6 +40,7 @@ class Place:
             file.flush()
             if self.cold:
                 os.fsync(file.fileno())
+        self.marks[name] = self.mark(name)
 
     def forget(self):
         """Takes all files out of the page cache."""
@@ -94,12 +96,16 @@ class Place:
     def strange(self):
         """What should not be there, or not so."""
         found = set(os.listdir(self.path)) - set(self.leftovers()) - {"out", "tmp"}
-        wrong = [name for name in found | set(self.files) if self.files.get(name) != self.content(name)]
+        wrong = [name for name in found | set(self.files) if self.marks.get(name) != self.mark(name)]
         return wrong + [f"tmp/{name}" for name in os.listdir(self.path / "tmp")]
 
-    def content(self, name):
-        path = self.path / name
-        return path.read_bytes() if path.is_file() else None
+    def mark(self, name):
+        """What a file cannot be changed without changing; None where there is none."""
+        try:
+            about = os.lstat(self.path / name)
+        except FileNotFoundError:
+            return None
+        return about.st_ino, about.st_mode, about.st_size, about.st_mtime_ns
 
 
 def longer_file(data_dir, wider, n_cells):
