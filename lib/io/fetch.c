@@ -17,7 +17,8 @@ enum {
     BUFFER_BYTES = 32 << 20,  /* together, if that is more than one a thread and two to read ahead */
     SMALL_GAP = DIRECT_ALIGN, /* bytes that nobody wants are read along, rather than begin another read */
     /* Disks share their speed among the reads under way, so that of many the first arrives late: it begins with so few,
-     * and each that arrives makes room for one more. */
+     * and each that arrives makes room for one more, up to half of the buffers. They often arrive all at once; then the
+     * other half can be read into while these are worked on. */
     FIRST_READS = 2,
 };
 
@@ -150,7 +151,7 @@ static void arrive(fetch *f, ring_result result) {
     if (again && begin_read(f, b))
         return;
     f->under_way--;
-    f->most_under_way += f->most_under_way < f->n_buffers;
+    f->most_under_way += f->most_under_way < f->n_buffers / 2;
     b->state = READY;
     b->arrived = b->got >= wanted;
     /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
