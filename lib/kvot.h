@@ -359,9 +359,9 @@ typedef void (*kvot_ready)(void *user, size_t part);
 
 /* Starts to load `n` parts of an open .kvot file and returns at once. They are read in their order, so give the layers
  * in the order in which they are needed. Only the chunks that hold them are read, with io_uring and O_DIRECT where the
- * kernel allows it, some 16 MiB ahead of the threads that decode. `parts` is copied; arrays, file and device must stay
- * until kvot_loading_finish. `ready` may be NULL; run->progress is called in kvot_loading_finish. Any number of
- * loadings of one file may be under way. With a device in `memory`, all is decoded there; arrays of the host may be
+ * kernel allows it, some 4 MiB or more ahead of the threads that decode. `parts` is copied; arrays, file and device
+ * must stay until kvot_loading_finish. `ready` may be NULL; run->progress is called in kvot_loading_finish. Any number
+ * of loadings of one file may be under way. With a device in `memory`, all is decoded there; arrays of the host may be
  * decoded by run->device. KVOT_E_ARGUMENT if a part does not fit the file. On success `*loading` is to be given to
  * kvot_loading_finish. */
 KVOT_API kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n, const kvot_memory *memory,
@@ -394,7 +394,8 @@ typedef struct kvot_bench_pass {
     double zstd;         /* the original as `zstd -3` has it, read and decompressed */
     double restore;      /* the .kvot file into memory that is there: all planes, by kvot_load */
     double first_layer;  /* ... until the first layer's planes are there */
-    double disk_limit;   /* stored bytes at the speed of `direct`; warm, or where that was refused: of `buffered` */
+    double disk_limit;   /* the .kvot file read as for `direct`, just before and after; warm, or where that was refused,
+                            its   bytes at the speed of `buffered` */
     double decode_limit; /* the same restore with the stored bytes in memory: decoding on all cores */
     double limit;        /* the larger of the two */
     double share;        /* restore / limit, the median of each round's */

@@ -152,9 +152,21 @@ static kvot_status prepare(const input *in, bool cold, kvot_error *error) {
     return KVOT_OK;
 }
 
+/* Reads with O_DIRECT; 0 seconds where that is refused. */
+static kvot_status direct(const input *in, bool cold, double *seconds, kvot_error *error) {
+    kvot_status status = prepare(in, cold, error);
+    if (status == KVOT_OK)
+        status = raw_direct(in, seconds, error);
+    if (status != KVOT_E_UNSUPPORTED)
+        return status;
+    *seconds = 0;
+    return KVOT_OK;
+}
+
 static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
     const input *original = &bench->original;
     restored from_file, from_memory;
+    double before = 0, after = 0;
     kvot_status status = prepare(original, cold, error);
     if (status == KVOT_OK)
         status = raw_buffered(original, &pass->buffered, error);
@@ -163,19 +175,17 @@ static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass 
     if (status == KVOT_OK)
         status = raw_decompress(&bench->zstd, &pass->zstd, error);
     if (status == KVOT_OK)
-        status = prepare(original, cold, error);
-    if (status == KVOT_OK) /* next to what it is a limit for: disks change their speed from minute to minute */
-        status = raw_direct(original, &pass->direct, error);
-    if (status == KVOT_E_UNSUPPORTED) {
-        pass->direct = 0;
-        status = KVOT_OK;
-    }
+        status = direct(original, cold, &pass->direct, error);
+    /* Disks change their speed from moment to moment, so it is measured just before and after what it is a limit for.
+     */
+    if (status == KVOT_OK)
+        status = direct(stored(bench), cold, &before, error);
     if (status == KVOT_OK)
         status = prepare(stored(bench), cold, error);
     if (status == KVOT_OK)
         status = restore(bench, bench->file, &from_file, error);
     if (status == KVOT_OK)
-        status = raw_warm(stored(bench), error);
+        status = direct(stored(bench), cold, &after, error);
     if (status == KVOT_OK)
         status = restore(bench, bench->in_memory, &from_memory, error);
     if (status != KVOT_OK)
@@ -183,8 +193,8 @@ static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass 
     pass->restore = from_file.seconds;
     pass->first_layer = from_file.first_layer;
     pass->stages = from_file.stages;
-    double reading = cold && pass->direct > 0 ? pass->direct : pass->buffered;
-    pass->disk_limit = reading * (double)stored(bench)->bytes / (double)original->bytes;
+    pass->disk_limit = cold && after > 0 ? (before + after) / 2
+                                         : pass->buffered * (double)stored(bench)->bytes / (double)original->bytes;
     pass->decode_limit = from_memory.seconds;
     pass->limit = pass->disk_limit > pass->decode_limit ? pass->disk_limit : pass->decode_limit;
     pass->share = pass->restore / pass->limit;

@@ -81,7 +81,9 @@ kvot_status raw_direct(const input *in, double *seconds, kvot_error *error) {
         return fail_memory(error);
     memset(memory, 0, bytes);
     int fd = direct_open(in->fd, O_RDONLY);
-    ring *ring = fd >= 0 ? ring_open(fd, memory, bytes, DEPTH) : NULL;
+    ring *ring = fd >= 0 ? ring_open(fd, DEPTH) : NULL;
+    if (ring)
+        ring_register(ring, memory, bytes);
     kvot_status status = ring ? KVOT_OK : fail(error, KVOT_E_UNSUPPORTED, "%s: no O_DIRECT or io_uring", in->name);
     double start = clock_now();
     if (status == KVOT_OK)

@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 enum {
-    READS_AHEAD = 16,         /* buffers, if they are not larger than an extent */
-    BUFFER_BYTES = 32 << 20,  /* together, if that is more than one a thread and two to read ahead */
+    /* Buffers: two for each thread, or this many. More are no faster, and pages for them take time. */
+    READS_AHEAD = 8,
+    BUFFER_BYTES = 32 << 20,  /* all of them, if that is more than one for each thread and two to read into */
     SMALL_GAP = DIRECT_ALIGN, /* bytes that nobody wants are read along, rather than begin another read */
     /* Disks share their speed among the reads under way, so that of many the first arrives late: it begins with so few,
      * and each that arrives makes room for one more, up to half of the buffers. They often arrive all at once; then the
@@ -32,6 +33,7 @@ typedef enum buffer_state { FREE, READING, READY, TAKEN } buffer_state;
 
 typedef struct fetch_buffer {
     buffer_state state;
+    bool used;    /* before */
     bool arrived; /* else the thread that takes it reads */
     size_t read;
     uint64_t got; /* bytes that have arrived */
@@ -49,6 +51,7 @@ struct fetch {
     int direct; /* descriptor, -1 if there is none */
     ring *ring; /* opened when something is not in the page cache */
     bool no_ring;
+    unsigned n_used; /* buffers */
     unsigned under_way, most_under_way, waiting;
     bool leader; /* a thread waits for the ring; others wait for it */
 
@@ -98,7 +101,7 @@ static void record_errno(fetch *f, const fetch_buffer *b, int number) {
 static bool begin_read(fetch *f, fetch_buffer *b) {
     const fetch_read *read = &f->reads[b->read];
     if (!f->ring && !f->no_ring) {
-        f->ring = ring_open(f->direct, f->memory, f->memory_bytes, f->n_buffers);
+        f->ring = ring_open(f->direct, f->n_buffers);
         f->no_ring = !f->ring;
     }
     /* What has arrived of a block that did not arrive whole is read again: offsets must be aligned. */
@@ -121,12 +124,20 @@ static bool given_up(const fetch *f, size_t read) {
     return f->status != KVOT_OK && f->reads[read].first >= f->failed_at;
 }
 
+/* Registers the buffers once all have been used: pages for those that have not would take milliseconds. */
+static void use_buffer(fetch *f, fetch_buffer *b) {
+    f->n_used += !b->used;
+    if (!b->used && f->n_used == f->n_buffers)
+        ring_register(f->ring, f->memory, f->memory_bytes);
+    b->used = true;
+}
+
 /* Gives every free buffer its read. */
 static void begin_reads(fetch *f) {
     fetch_buffer *b;
     while (f->next < f->n_reads && !given_up(f, f->next) && (b = free_buffer(f)) != NULL) {
         const fetch_read *read = &f->reads[f->next];
-        *b = (fetch_buffer){.state = READY, .read = f->next++, .bytes = b->bytes};
+        *b = (fetch_buffer){.state = READY, .read = f->next++, .bytes = b->bytes, .used = b->used};
         if (f->jobs.in->fd < 0) {
             b->bytes = (uint8_t *)f->jobs.in->memory + read->offset;
             b->arrived = true;
@@ -134,6 +145,7 @@ static void begin_reads(fetch *f) {
                    begin_read(f, b)) {
             b->state = READING;
             f->under_way++;
+            use_buffer(f, b);
         }
     }
 }
@@ -308,11 +320,10 @@ static kvot_status plan_reads(fetch *f, kvot_error *error) {
 }
 
 static kvot_status make_buffers(fetch *f, kvot_error *error) {
-    size_t fit = f->buffer_bytes > 0 ? BUFFER_BYTES / f->buffer_bytes : READS_AHEAD;
-    size_t least = (size_t)f->n_threads + 2;
-    f->n_buffers = (unsigned)(fit > READS_AHEAD ? READS_AHEAD : fit);
-    if (f->n_buffers < least)
-        f->n_buffers = (unsigned)least;
+    size_t fit = BUFFER_BYTES / f->buffer_bytes, least = (size_t)f->n_threads + 2;
+    size_t wanted = 2 * (size_t)f->n_threads > READS_AHEAD ? 2 * (size_t)f->n_threads : READS_AHEAD;
+    size_t n = wanted < fit ? wanted : fit;
+    f->n_buffers = (unsigned)(n < least ? least : n);
     if (f->n_buffers > f->n_reads)
         f->n_buffers = (unsigned)f->n_reads;
     f->buffers = calloc(f->n_buffers, sizeof *f->buffers);

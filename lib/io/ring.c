@@ -8,9 +8,7 @@ struct ring {
     struct io_uring uring;
     int fd;
     bool file_registered, memory_registered;
-    struct iovec memory;
-    unsigned until_registered; /* transfers */
-    int broken;                /* error number of a submission that failed */
+    int broken; /* error number of a submission that failed */
 };
 
 /* Some filters allow io_uring_setup and refuse io_uring_enter: better known before anything depends on it. */
@@ -23,7 +21,7 @@ static bool enters(struct io_uring *uring) {
     return true;
 }
 
-ring *ring_open(int fd, uint8_t *memory, size_t memory_bytes, unsigned depth) {
+ring *ring_open(int fd, unsigned depth) {
     ring *ring = calloc(1, sizeof *ring);
     struct io_uring_params params = {0};
     if (!ring || io_uring_queue_init_params(depth, &ring->uring, &params) != 0) {
@@ -36,9 +34,12 @@ ring *ring_open(int fd, uint8_t *memory, size_t memory_bytes, unsigned depth) {
     }
     ring->fd = fd;
     ring->file_registered = io_uring_register_files(&ring->uring, &fd, 1) == 0;
-    ring->memory = (struct iovec){memory, memory_bytes};
-    ring->until_registered = depth;
     return ring;
+}
+
+void ring_register(ring *ring, uint8_t *memory, size_t bytes) {
+    struct iovec all = {memory, bytes};
+    ring->memory_registered = io_uring_register_buffers(&ring->uring, &all, 1) == 0;
 }
 
 void ring_close(ring *ring) {
@@ -46,13 +47,6 @@ void ring_close(ring *ring) {
         return;
     io_uring_queue_exit(&ring->uring);
     free(ring);
-}
-
-/* Registered memory is pinned once, not for each transfer; RLIMIT_MEMLOCK may forbid it. Where none of it has been
- * touched that takes milliseconds, so the first transfers do without and start the disk. */
-static void register_memory(ring *ring) {
-    if (ring->until_registered > 0 && --ring->until_registered == 0)
-        ring->memory_registered = io_uring_register_buffers(&ring->uring, &ring->memory, 1) == 0;
 }
 
 static int queue(ring *ring, unsigned fixed, unsigned plain, const void *memory, size_t n, uint64_t offset,
@@ -71,8 +65,6 @@ static int queue(ring *ring, unsigned fixed, unsigned plain, const void *memory,
     while (sent == -EINTR || sent == -EAGAIN || sent == -EBUSY);
     if (sent < 0)
         ring->broken = -sent;
-    else
-        register_memory(ring);
     return ring->broken;
 }
 

@@ -1,5 +1,4 @@
-/* An io_uring for reads or writes of one file, with the file and one block of memory registered where the kernel lets
- * us. One thread at a time may queue, one other may wait. */
+/* An io_uring for reads or writes of one registered file. One thread at a time may queue, one other may wait. */
 #ifndef KVOT_RING_H
 #define KVOT_RING_H
 
@@ -9,9 +8,13 @@
 
 typedef struct ring ring;
 
-/* NULL where io_uring is not to be had: an old kernel, a container that forbids it, no memory. All transfers use bytes
- * of `memory`. The descriptor stays the caller's, and open. */
-ring *ring_open(int fd, uint8_t *memory, size_t memory_bytes, unsigned depth);
+/* NULL where io_uring is not to be had: an old kernel, a container that forbids it, no memory. The descriptor stays the
+ * caller's, and open. */
+ring *ring_open(int fd, unsigned depth);
+
+/* Registers the memory of all transfers to come, which is then pinned once and not for each of them. Only a matter of
+ * speed: RLIMIT_MEMLOCK may forbid it. Not while another thread queues. */
+void ring_register(ring *ring, uint8_t *memory, size_t bytes);
 
 /* Nothing may be under way any more. NULL is allowed. */
 void ring_close(ring *ring);

@@ -64,7 +64,9 @@ static void open_ring(sink *sink) {
         return;
     sink->direct = direct_open(sink->out->fd, O_WRONLY);
     if (sink->direct >= 0)
-        sink->ring = ring_open(sink->direct, sink->memory, WRITES * WRITE_BYTES, WRITES);
+        sink->ring = ring_open(sink->direct, WRITES);
+    if (sink->ring)
+        ring_register(sink->ring, sink->memory, WRITES * WRITE_BYTES);
     sink->no_ring = !sink->ring;
 }
 
