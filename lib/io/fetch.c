@@ -294,7 +294,7 @@ static void *worker(void *argument) {
 /* Puts ranges together to reads. A read ends where a range begins an extent's length or more behind it, which is what a
  * writer does too: so a read is an extent, and ends where the next one starts. */
 static kvot_status plan_reads(fetch *f, kvot_error *error) {
-    uint64_t file_bytes = f->jobs.in->bytes, largest = 0;
+    uint64_t file_bytes = f->jobs.in->bytes, largest = 1;
     f->reads = malloc((f->jobs.count + 1) * sizeof *f->reads);
     if (!f->reads)
         return fail_memory(error);
