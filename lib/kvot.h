@@ -411,9 +411,9 @@ typedef struct kvot_bench_result {
     kvot_bench_pass cold, warm; /* the page cache emptied of the files before each reading, and filled */
 } kvot_bench_result;
 
-/* Measures. `original` is the engine's file that `path` was made of; NULL: it is first restored to a file without a
- * name beside `path`, as is the zstd file. Takes memory for all decoded planes and for the
- * .kvot file. run->overwrite is not looked at. */
+/* Measures. `original` is the engine's file that `path` was made of (KVOT_E_DIFFERENT if it has another length); NULL:
+ * it is first restored to a file without a name beside `path`, as is the zstd file. Takes memory for all decoded planes
+ * and for the .kvot file. KVOT_E_ARGUMENT for a cache without cells. run->overwrite is not looked at. */
 KVOT_API kvot_status kvot_bench(const char *path, const char *original, const kvot_run *run, kvot_bench_result *result,
                                 kvot_error *error);
 

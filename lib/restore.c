@@ -154,6 +154,19 @@ kvot_status kvot_restore_memory(kvot_file *file, void *to, uint64_t bytes, const
     return status;
 }
 
+kvot_status restore_unnamed(const reader *reader, input *in, const char *directory, const kvot_run *run,
+                            kvot_error *error) {
+    output out;
+    kvot_status status = output_open_unnamed(&out, directory, reader->in.name, run, error);
+    if (status != KVOT_OK)
+        return status;
+    status = restore_part(reader, NULL, &out, run, NULL, NULL, error);
+    if (status == KVOT_OK)
+        status = output_to_input(&out, in, reader->cache.tables.index->source_bytes, error);
+    output_close(&out);
+    return status;
+}
+
 kvot_status restore_open(input *in, const char *path, const char *directory, const kvot_run *run, kvot_error *error) {
     bool compressed = false;
     kvot_status status = input_open(in, path, run, error);
@@ -162,15 +175,9 @@ kvot_status restore_open(input *in, const char *path, const char *directory, con
     if (!compressed)
         return status;
     reader reader;
-    output out;
     if ((status = reader_open(&reader, in, error)) != KVOT_OK)
         return status;
-    if ((status = output_open_unnamed(&out, directory, reader.in.name, run, error)) == KVOT_OK) {
-        status = restore_part(&reader, NULL, &out, run, NULL, NULL, error);
-        if (status == KVOT_OK)
-            status = output_to_input(&out, in, reader.cache.tables.index->source_bytes, error);
-        output_close(&out);
-    }
+    status = restore_unnamed(&reader, in, directory, run, error);
     reader_close(&reader);
     return status;
 }

@@ -5,6 +5,7 @@
 #include "../restore.h"
 #include "raw.h"
 
+#include <fcntl.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,12 +107,23 @@ static kvot_status restore(const bench *bench, kvot_file *file, restored *restor
     return status;
 }
 
+/* Opens the file once more, by its descriptor: it may be standard input, or another one may have the name by now. */
+static kvot_status open_again(const bench *bench, kvot_file **file, kvot_error *error) {
+    const input *in = stored(bench);
+    input again = {.fd = fcntl(in->fd, F_DUPFD_CLOEXEC, 0), .bytes = in->bytes, .name = strdup(in->name)};
+    if (again.fd >= 0 && again.name)
+        return file_open(&again, file, error);
+    kvot_status status = again.fd < 0 ? fail_errno(error, in->name, "open") : fail_memory(error);
+    input_close(&again);
+    return status;
+}
+
 /* The first chunk of every layer, from an open on. */
-static kvot_status measure_start(bench *bench, const char *path, kvot_bench_result *result, kvot_error *error) {
+static kvot_status measure_start(bench *bench, kvot_bench_result *result, kvot_error *error) {
     kvot_file *file;
     raw_drop(stored(bench));
     double start = clock_now();
-    kvot_status status = kvot_open(path, &file, error);
+    kvot_status status = open_again(bench, &file, error);
     if (status != KVOT_OK)
         return status;
     const cache *cache = &file->reader.cache;
@@ -246,8 +258,11 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
         status = kvot_open(path, &bench.file, error);
     if (status == KVOT_OK && !bench.file->info.compressed)
         status = fail(error, KVOT_E_UNKNOWN, "%s: not a .kvot file", path);
+    if (status == KVOT_OK && bench.file->info.n_planes == 0)
+        status = fail(error, KVOT_E_ARGUMENT, "%s: has no cells to restore", path);
     if (status == KVOT_OK)
-        status = restore_open(&bench.original, original_path ? original_path : path, directory, &bench.run, error);
+        status = original_path ? restore_open(&bench.original, original_path, directory, &bench.run, error)
+                               : restore_unnamed(&bench.file->reader, &bench.original, directory, &bench.run, error);
     if (status == KVOT_OK && bench.original.bytes != bench.file->info.original_bytes)
         status =
             fail(error, KVOT_E_DIFFERENT, "%s is not the original of %s: it has another length", original_path, path);
@@ -258,7 +273,7 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
     if (status == KVOT_OK)
         status = open_in_memory(&bench, error);
     if (status == KVOT_OK)
-        status = measure_start(&bench, path, result, error);
+        status = measure_start(&bench, result, error);
     if (status == KVOT_OK)
         status = measure_pass(&bench, true, &result->cold, error);
     if (status == KVOT_OK)

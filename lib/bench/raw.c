@@ -44,6 +44,10 @@ kvot_status raw_buffered(const input *in, double *seconds, kvot_error *error) {
     return status;
 }
 
+static kvot_status no_direct(const input *in, kvot_error *error) {
+    return fail(error, KVOT_E_UNSUPPORTED, "%s: no O_DIRECT or io_uring", in->name);
+}
+
 /* Reads with `ring`; `memory` has DEPTH places. */
 static kvot_status read_on_ring(const input *in, ring *ring, uint8_t *memory, kvot_error *error) {
     uint64_t next = 0, offsets[DEPTH];
@@ -70,6 +74,8 @@ static kvot_status read_on_ring(const input *in, ring *ring, uint8_t *memory, kv
         next += READ_BYTES;
         under_way += number == 0;
     }
+    if (number == EINVAL || number == EOPNOTSUPP) /* some file systems refuse it only now */
+        return no_direct(in, error);
     errno = number;
     return number == 0 ? KVOT_OK : fail_errno(error, in->name, "read");
 }
@@ -84,7 +90,7 @@ kvot_status raw_direct(const input *in, double *seconds, kvot_error *error) {
     ring *ring = fd >= 0 ? ring_open(fd, DEPTH) : NULL;
     if (ring)
         ring_register(ring, memory, bytes);
-    kvot_status status = ring ? KVOT_OK : fail(error, KVOT_E_UNSUPPORTED, "%s: no O_DIRECT or io_uring", in->name);
+    kvot_status status = ring ? KVOT_OK : no_direct(in, error);
     double start = clock_now();
     if (status == KVOT_OK)
         status = read_on_ring(in, ring, memory, error);

@@ -1,36 +1,31 @@
+#include "strided.h"
 #include "unit.h"
-
-#include "../../lib/kvot.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { LAYERS = 2, TOKENS = 600, HEADS = 2, HEAD_DIM = 24, ROW = HEADS * HEAD_DIM, N = TOKENS * ROW, ROOM = 4 * N };
-enum { IDS = 701 };
-
-/* Orders of dimensions that engines have: token, head, channel strides, and the element at which an array begins. */
-static const int64_t layouts[][4] = {
-    {ROW, HEAD_DIM, 1, 0},                   /* [tokens][heads][channels] */
-    {HEAD_DIM, TOKENS *HEAD_DIM, 1, 0},      /* [heads][tokens][channels] */
-    {1, TOKENS *HEAD_DIM, TOKENS, 0},        /* [heads][channels][tokens] */
-    {2 * ROW + 3, HEAD_DIM, 1, 5},           /* rows with gaps */
-    {-ROW, HEAD_DIM, 1, (TOKENS - 1) * ROW}, /* the last token first */
-    {ROW, -HEAD_DIM, 1, HEAD_DIM},           /* the last head first */
+enum {
+    LAYERS = 2,
+    TOKENS = 600,
+    HEADS = 2,
+    HEAD_DIM = 24,
+    ROW = HEADS * HEAD_DIM,
+    N = TOKENS * ROW,
+    ROOM = STRIDED_MOST * N
 };
-enum { LAYOUTS = sizeof layouts / sizeof *layouts };
+enum { IDS = 701 };
 
 static uint16_t rows[2 * LAYERS][N], room[2 * LAYERS][ROOM], raw[2 * LAYERS][N];
 static int32_t ids[IDS];
 
 static kvot_array array_of(uint16_t *memory, int layout, uint32_t tokens) {
-    const int64_t *at = layouts[layout];
-    return (kvot_array){memory + at[3], KVOT_F16, tokens, HEADS, HEAD_DIM, at[0], at[1], at[2]};
+    return strided_array(layout, memory, KVOT_F16, tokens, HEADS, HEAD_DIM);
 }
 
-static uint16_t *element(const kvot_array *array, int64_t token, int64_t head, int64_t channel) {
-    return (uint16_t *)array->data + token * array->token_stride + head * array->head_stride +
-           channel * array->channel_stride;
+/* Element `i` of [tokens][heads][channels]. */
+static uint16_t *element(const kvot_array *array, size_t i) {
+    return strided_element(array, i / ROW, i % ROW / HEAD_DIM, i % HEAD_DIM);
 }
 
 static void fill(void) {
@@ -43,8 +38,8 @@ static void compress(const char *name, int layout, const kvot_compress_options *
     kvot_array arrays[2 * LAYERS];
     for (int p = 0; p < 2 * LAYERS; p++) {
         arrays[p] = array_of(room[p], layout, TOKENS);
-        for (int i = 0; i < N; i++)
-            *element(&arrays[p], i / ROW, i % ROW / HEAD_DIM, i % HEAD_DIM) = rows[p][i];
+        for (size_t i = 0; i < N; i++)
+            *element(&arrays[p], i) = rows[p][i];
     }
     kvot_run run = {.threads = threads, .overwrite = true};
     for (int i = 0; i < IDS; i++)
@@ -68,7 +63,7 @@ static void files_do_not_depend_on_strides(void) {
     compress("first", 0, NULL, 1);
     size_t n = unit_read_file("first", first, sizeof first);
     CU_ASSERT_TRUE(n > 0 && n < sizeof first);
-    for (int layout = 1; layout < LAYOUTS; layout++) {
+    for (int layout = 1; layout < STRIDED_LAYOUTS; layout++) {
         compress("other", layout, NULL, 3);
         CU_ASSERT_EQUAL(unit_read_file("other", other, sizeof other), n);
         CU_ASSERT_EQUAL(memcmp(first, other, n), 0);
@@ -84,8 +79,7 @@ static void restore_part(kvot_file *file, size_t plane, uint64_t first, uint32_t
     CU_ASSERT_EQUAL_FATAL(kvot_load(file, &(kvot_part){plane, first, to}, 1, NULL, NULL, NULL), KVOT_OK);
     size_t wrong = 0, touched = 0;
     for (size_t i = 0; i < (size_t)n * ROW; i++)
-        wrong += *element(&to, (int64_t)(i / ROW), (int64_t)(i % ROW / HEAD_DIM), (int64_t)(i % HEAD_DIM)) !=
-                 raw[plane][first * ROW + i];
+        wrong += *element(&to, i) != raw[plane][first * ROW + i];
     for (size_t i = 0; i < ROOM; i++)
         touched += room[plane][i] != 0x1111;
     CU_ASSERT_EQUAL(wrong, 0);
@@ -181,7 +175,7 @@ static void restored_parts_are_those_of_the_file(bool lossless) {
     /* Chunks end at positions 256 and 512, rows 156 and 412. */
     static const uint32_t parts[][2] = {{0, TOKENS}, {0, 1}, {156, 256}, {155, 2}, {1, 598}, {599, 1}};
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
-        for (int layout = 0; layout < LAYOUTS; layout++)
+        for (int layout = 0; layout < STRIDED_LAYOUTS; layout++)
             restore_part(file, part % 4, parts[part][0], parts[part][1], layout);
     kvot_close(file);
     unlink(unit_path("some.kvot"));

@@ -1,3 +1,4 @@
+#include "numbers.h"
 #include "unit.h"
 
 #include "../../kernels/kernels.h"
@@ -26,6 +27,57 @@ static void halves_round_to_even_and_saturate(void) {
     CU_ASSERT_EQUAL(f32_to_f16(-INFINITY), 0xfbff);
     CU_ASSERT_EQUAL(f32_to_bf16(float_of(0x3f808000u)), 0x3f80);
     CU_ASSERT_EQUAL(f32_to_bf16(float_of(0x3f818000u)), 0x3f82);
+}
+
+enum { ALL_HALVES = 0x10000 };
+
+static bool is_nearest(half_kind kind, uint16_t half, double value) {
+    return isnan(value) ? half_is_nan(kind, half) : half == half_nearest(kind, value);
+}
+
+/* Every half to single precision, to the other kind, and back. */
+static void halves_convert(kernel_type type, half_kind kind, kernel_type other, half_kind other_kind) {
+    static uint16_t halves[ALL_HALVES], others[ALL_HALVES], back[ALL_HALVES];
+    static float floats[ALL_HALVES];
+    size_t wrong = 0;
+    for (size_t i = 0; i < ALL_HALVES; i++)
+        halves[i] = (uint16_t)i;
+    kernel_convert(type, halves, KERNEL_F32, floats, ALL_HALVES);
+    kernel_convert(type, halves, other, others, ALL_HALVES);
+    kernel_convert(KERNEL_F32, floats, type, back, ALL_HALVES);
+    for (size_t i = 0; i < ALL_HALVES; i++) {
+        double value = half_value(kind, halves[i]);
+        wrong += isnan(value) ? !isnan(floats[i]) : bits_of(floats[i]) != bits_of((float)value);
+        wrong += !is_nearest(other_kind, others[i], value);
+        wrong += isnan(value) ? !half_is_nan(kind, back[i]) : back[i] != halves[i];
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+    kernel_convert(type, halves, type, back, ALL_HALVES);
+    CU_ASSERT_EQUAL(memcmp(back, halves, sizeof halves), 0);
+}
+
+/* Each kind of rounding that bits below a half's last may ask for: none, to the nearest from both sides, to the even
+ * one; with every sign, exponent and fraction of a half above them. */
+static void singles_convert(kernel_type type, half_kind kind) {
+    static const uint32_t below[] = {0, 1, 0xfff, 0x1000, 0x1001, 0x1fff};
+    static float floats[ALL_HALVES];
+    static uint16_t halves[ALL_HALVES];
+    size_t wrong = 0;
+    for (uint32_t part = 0; part < 8 * sizeof below / sizeof *below; part++) {
+        for (uint32_t i = 0; i < ALL_HALVES; i++)
+            floats[i] = float_of(i << 16 | part % 8 << 13 | below[part / 8]);
+        kernel_convert(KERNEL_F32, floats, type, halves, ALL_HALVES);
+        for (uint32_t i = 0; i < ALL_HALVES; i++)
+            wrong += !is_nearest(kind, halves[i], (double)floats[i]);
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+}
+
+static void conversions_are_to_the_nearest(void) {
+    halves_convert(KERNEL_F16, HALF_F16, KERNEL_BF16, HALF_BF16);
+    halves_convert(KERNEL_BF16, HALF_BF16, KERNEL_F16, HALF_F16);
+    singles_convert(KERNEL_F16, HALF_F16);
+    singles_convert(KERNEL_BF16, HALF_BF16);
 }
 
 static void magnitude_of_known_rows(void) {
@@ -170,6 +222,7 @@ static void full_range_stays_finite(void) {
 
 const unit_test kernel_tests[] = {{"halves come back", halves_come_back},
                                   {"halves round to even and saturate", halves_round_to_even_and_saturate},
+                                  {"conversions are to the nearest", conversions_are_to_the_nearest},
                                   {"magnitude of known rows", magnitude_of_known_rows},
                                   {"outliers are chosen inside a chunk", outliers_are_chosen_inside_a_chunk},
                                   {"codes are within half a step", codes_are_within_half_a_step},

@@ -15,6 +15,8 @@ static const struct {
               {"pool", pool_tests},
               {"fetch", fetch_tests},
               {"arrays", array_tests},
+              {"loading", loading_tests},
+              {"loading_order", loading_order_tests},
               {"match", match_tests},
               {"map", map_tests},
               {"stream_writer", stream_writer_tests}};
