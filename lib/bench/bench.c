@@ -175,28 +175,29 @@ static kvot_status direct(const input *in, bool cold, double *seconds, kvot_erro
     return KVOT_OK;
 }
 
+/* What takes long and is no limit: once for all rounds. */
+static kvot_status measure_original(const bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
+    kvot_status status = prepare(&bench->original, cold, error);
+    if (status == KVOT_OK)
+        status = raw_buffered(&bench->original, &pass->buffered, error);
+    if (status == KVOT_OK)
+        status = prepare(&bench->zstd, cold, error);
+    return status == KVOT_OK ? raw_decompress(&bench->zstd, &pass->zstd, error) : status;
+}
+
 static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
     const input *original = &bench->original;
     restored from_file, from_memory;
     double before = 0, after = 0;
-    kvot_status status = prepare(original, cold, error);
-    if (status == KVOT_OK)
-        status = raw_buffered(original, &pass->buffered, error);
-    if (status == KVOT_OK)
-        status = prepare(&bench->zstd, cold, error);
-    if (status == KVOT_OK)
-        status = raw_decompress(&bench->zstd, &pass->zstd, error);
-    if (status == KVOT_OK)
-        status = direct(original, cold, &pass->direct, error);
-    /* Disks change their speed from moment to moment, so it is measured just before and after what it is a limit for.
-     */
-    if (status == KVOT_OK)
+    kvot_status status = direct(original, cold, &pass->direct, error);
+    /* Disks change their speed from moment to moment: this one is measured just before and after what it limits. */
+    if (status == KVOT_OK && cold)
         status = direct(stored(bench), cold, &before, error);
     if (status == KVOT_OK)
         status = prepare(stored(bench), cold, error);
     if (status == KVOT_OK)
         status = restore(bench, bench->file, &from_file, error);
-    if (status == KVOT_OK)
+    if (status == KVOT_OK && cold)
         status = direct(stored(bench), cold, &after, error);
     if (status == KVOT_OK)
         status = restore(bench, bench->in_memory, &from_memory, error);
@@ -205,8 +206,8 @@ static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass 
     pass->restore = from_file.seconds;
     pass->first_layer = from_file.first_layer;
     pass->stages = from_file.stages;
-    pass->disk_limit = cold && after > 0 ? (before + after) / 2
-                                         : pass->buffered * (double)stored(bench)->bytes / (double)original->bytes;
+    pass->disk_limit =
+        after > 0 ? (before + after) / 2 : pass->buffered * (double)stored(bench)->bytes / (double)original->bytes;
     pass->decode_limit = from_memory.seconds;
     pass->limit = pass->disk_limit > pass->decode_limit ? pass->disk_limit : pass->decode_limit;
     pass->share = pass->restore / pass->limit;
@@ -214,9 +215,10 @@ static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass 
 }
 
 static kvot_status measure_pass(const bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
-    kvot_bench_pass rounds[ROUNDS] = {0};
-    kvot_status status = KVOT_OK;
+    kvot_bench_pass once = {0}, rounds[ROUNDS] = {0};
+    kvot_status status = measure_original(bench, cold, &once, error);
     for (int r = 0; r < ROUNDS && status == KVOT_OK; r++) {
+        rounds[r] = once;
         status = measure_round(bench, cold, &rounds[r], error);
         if (status == KVOT_OK && bench->progress &&
             bench->progress(bench->run.user, (uint64_t)(cold ? r : ROUNDS + r) + 1, 2 * ROUNDS))
