@@ -150,6 +150,32 @@ static void bf16_is_loaded_all_ways(void) {
     load_all_ways(KVOT_BF16, KVOT_OTT);
 }
 
+/* Longer heads than are converted at a time. */
+static void long_heads_are_converted(void) {
+    enum { ROWS = 30, LONG = 600 };
+    kvot_compress_options options = kvot_compress_defaults();
+    kvot_array arrays[2], to;
+    kvot_file *file;
+    options.codec = KVOT_LOSSLESS;
+    fill(KVOT_F16);
+    for (int p = 0; p < 2; p++)
+        arrays[p] = strided_array(0, source[p], KVOT_F16, ROWS, 1, LONG);
+    CU_ASSERT_EQUAL_FATAL(
+        kvot_compress_arrays(arrays, 1, NULL, NULL, unit_path("long.kvot"), &options, NULL, NULL, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL_FATAL(kvot_open(unit_path("long.kvot"), &file, NULL), KVOT_OK);
+    for (int layout = 0; layout < STRIDED_LAYOUTS; layout++) {
+        size_t wrong = 0;
+        to = strided_array(layout, room, KVOT_F32, ROWS, 1, LONG);
+        CU_ASSERT_EQUAL(kvot_load(file, &(kvot_part){1, 0, to}, 1, NULL, NULL, NULL), KVOT_OK);
+        for (uint32_t i = 0; i < ROWS * LONG; i++)
+            wrong += !is_converted(KVOT_F32, strided_element(&to, i / LONG, 0, i % LONG),
+                                   value_of(KVOT_F16, (uint16_t *)source[1] + i));
+        CU_ASSERT_EQUAL(wrong, 0);
+    }
+    kvot_close(file);
+    unlink(unit_path("long.kvot"));
+}
+
 /* How many cells of an engine's file are not the rows that were loaded. */
 static size_t other_cells(const format_tables *tables, const uint8_t *engines, uint8_t *const *planes) {
     size_t wrong = 0;
@@ -253,6 +279,7 @@ static void appended_chunks_are_found(void) {
 const unit_test loading_tests[] = {{"f32 is loaded all ways", f32_is_loaded_all_ways},
                                    {"f16 is loaded all ways", f16_is_loaded_all_ways},
                                    {"bf16 is loaded all ways", bf16_is_loaded_all_ways},
+                                   {"long heads are converted", long_heads_are_converted},
                                    {"planes are those of real files", planes_are_those_of_real_files},
                                    {"appended chunks are found", appended_chunks_are_found},
                                    {NULL, NULL}};
