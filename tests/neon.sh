@@ -14,18 +14,18 @@ for tool in aarch64-linux-gnu-gcc qemu-aarch64-static apt-get dpkg-deb; do
     command -v $tool >/dev/null || { echo "skipped: no $tool"; exit 77; }
 done
 root=$build/root
-if [ ! -e "$root/ready" ]; then
+packages="libzstd1 libzstd-dev libxxhash0 libxxhash-dev libjansson4 libjansson-dev libcunit1 libcunit1-dev liburing2 liburing-dev"
+if [ "$(cat "$root/ready" 2>/dev/null)" != "$packages" ]; then
     rm -rf "$root"
     mkdir -p "$root/apt/lists/partial" "$root/apt/cache/archives/partial"
     # An apt of its own: this machine's need not know of another architecture.
     apt="apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State::status=/dev/null
       -o Dir::State::lists=$root/apt/lists -o Dir::Cache=$root/apt/cache -o APT::Sandbox::User="
-    (cd "$root" && $apt update && $apt download libzstd1 libzstd-dev libxxhash0 libxxhash-dev libjansson4 libjansson-dev \
-        libcunit1 libcunit1-dev liburing2 liburing-dev) || { echo "skipped: no packages for AArch64"; exit 77; }
+    (cd "$root" && $apt update && $apt download $packages) || { echo "skipped: no packages for AArch64"; exit 77; }
     for package in "$root"/*.deb; do
         dpkg-deb -x "$package" "$root"
     done
-    touch "$root/ready"
+    echo "$packages" >"$root/ready"
 fi
 export PKG_CONFIG_LIBDIR="$root/usr/lib/aarch64-linux-gnu/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$root"
 cmake -S . -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \

@@ -125,7 +125,7 @@ static bool given_up(const fetch *f, size_t read) {
 }
 
 /* Registers the buffers once all have been used: pages for those that have not would take milliseconds. */
-static void use_buffer(fetch *f, fetch_buffer *b) {
+static void count_use(fetch *f, fetch_buffer *b) {
     f->n_used += !b->used;
     if (!b->used && f->n_used == f->n_buffers)
         ring_register(f->ring, f->memory, f->memory_bytes);
@@ -145,7 +145,7 @@ static void begin_reads(fetch *f) {
                    begin_read(f, b)) {
             b->state = READING;
             f->under_way++;
-            use_buffer(f, b);
+            count_use(f, b);
         }
     }
 }
