@@ -144,9 +144,10 @@ KVOT_API kvot_status kvot_append(const char *input, const char *output, const ch
 
 /* Which part to restore. Zeroed: all of it. */
 typedef struct kvot_restore_options {
-    uint64_t tokens;                 /* the first so many: cells with positions below that, of every sequence; 0: all */
+    uint64_t tokens;                 /* the first so many: cells with positions below that, of every sequence; of arrays
+                                        the first so many that they have; 0: all */
     unsigned first_layer, end_layer; /* of each section, the layers from the first to before the end, by their ordinals
-                                        (kvot_plane); end_layer 0: all */
+                                        (kvot_plane); both 0: all */
 } kvot_restore_options;
 
 /* Writes the engine's file again from a .kvot file, or, with `options`, that of a part. Of the .kvot file only the
