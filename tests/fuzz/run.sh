@@ -13,7 +13,7 @@ out=${FUZZ_DIR:-build/fuzz}
 mkdir -p "$out/objects" "$out/seeds/engine" "$out/seeds/kvot" "$out/seeds/gguf"
 
 flags="-g -O1 -std=c17 -ffp-contract=off -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fno-omit-frame-pointer
-  -fno-sanitize-recover=all $(pkg-config --cflags libzstd libxxhash)"
+  -fno-sanitize-recover=all $(pkg-config --cflags libzstd libxxhash liburing)"
 objects=
 for source in $(find format kernels lib -name '*.c'); do
   object=$out/objects/$(echo "$source" | tr / _).o
@@ -31,7 +31,7 @@ for source in $(find format kernels lib -name '*.c'); do
 done
 for target in engine kvot gguf; do
   clang $flags -fsanitize=fuzzer,address,undefined "tests/fuzz/$target.c" $objects -o "$out/$target" \
-    $(pkg-config --libs libzstd libxxhash) -lpthread -lm
+    $(pkg-config --libs libzstd libxxhash liburing) -lpthread -lm
 done
 
 # Short ones only: every kind of file is among them, and they run ten times as fast.
