@@ -69,14 +69,14 @@ static void print_row(const char *what, double cold, double warm, double bytes) 
 static void print_stages(const char *name, const kvot_bench_pass *pass) {
     const kvot_stages *stages = &pass->stages;
     double threads = stages->threads;
-    printf("%s: %.3f s on %u threads, of which each waited for reads %.3f s, copied from the page cache %.3f s and "
-           "decoded\n"
-           "  %.3f s; %s by O_DIRECT, %s otherwise; the disk had nothing to do for %.4f s, no buffer to read to for "
-           "%.4f s\n"
-           "  limit %.3f s (reading %.3f s, decoding on all cores %.3f s): %.2f times that\n",
-           name, stages->seconds, stages->threads, stages->waiting / threads, stages->copying / threads,
-           stages->working / threads, cli_bytes(stages->direct_bytes), cli_bytes(stages->copied_bytes),
-           stages->disk_idle, stages->disk_starved, pass->limit, pass->disk_limit, pass->decode_limit, pass->share);
+    printf(
+        "%s: %.4f s, %.2f times the limit\n"
+        "  limit %.4f s: the larger of reading, %.4f s, and decoding on all cores, %.4f s\n"
+        "  %u threads, of which each waited for reads %.4f s, copied from the page cache %.4f s, decoded %.4f s\n"
+        "  %s read with O_DIRECT, %s otherwise; the disk had nothing to do for %.4f s, no buffer to fill for %.4f s\n",
+        name, stages->seconds, pass->share, pass->limit, pass->disk_limit, pass->decode_limit, stages->threads,
+        stages->waiting / threads, stages->copying / threads, stages->working / threads,
+        cli_bytes(stages->direct_bytes), cli_bytes(stages->copied_bytes), stages->disk_idle, stages->disk_starved);
 }
 
 static void print(const cli_options *options, const kvot_bench_result *result) {
@@ -132,7 +132,8 @@ const cli_command command_bench = {
         "file with read, with O_DIRECT and io_uring, and as zstd -3 has it, and restoring FILE.kvot into memory. The\n"
         "limit of a restore is the larger of reading its bytes at the disk's O_DIRECT speed and decoding on all "
         "cores.\n"
-        "Takes memory for the cache and FILE.kvot, and disk space beside FILE.kvot for what is not given.\n",
+        "Takes memory for the cache and FILE.kvot, and disk space beside FILE.kvot for what is not given.\n"
+        "-q leaves only the progress out.\n",
     .options = "RFDTjq",
     .files = 1,
     .run = run,

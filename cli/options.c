@@ -175,6 +175,13 @@ static const char *take(cli_options *options, char letter, const char *value) {
     }
 }
 
+static const char *name_of(char letter) {
+    int i = 0;
+    while (table[i].letter != letter)
+        i++;
+    return table[i].name;
+}
+
 bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *options, int *exit_code) {
     struct option long_options[N_OPTIONS + 1] = {0};
     char short_options[2 * N_OPTIONS + 2] = ":", *end = short_options + 1;
@@ -206,7 +213,7 @@ bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *o
         if (letter == 'B' || letter == 'G' || letter == 'O')
             options->ott_option = letter == 'B' ? "--bits" : letter == 'G' ? "--group" : "--outliers";
         if (wrong) {
-            *exit_code = cli_usage(command, "'%s' %s", optarg, wrong);
+            *exit_code = cli_usage(command, "--%s '%s' %s", name_of((char)letter), optarg, wrong);
             return false;
         }
     }

@@ -7,8 +7,9 @@
  * a temporary file, ".NAME.kvot-" and six letters, beside the output; the next call with an output of that name removes
  * it (not on network file systems and FUSE, where nobody can know that its writer is gone).
  *
- * Threads: calls may run at the same time on different files. A kvot_file may be read by one thread at a time, a
- * kvot_map by any number, and any number may hand chunks to a kvot_writer.
+ * Threads: calls may run at the same time on different files. A kvot_file may be used by one thread at a time, but for
+ * calls that say otherwise and loadings that were started; a kvot_map by any number; and any number may hand chunks to
+ * a kvot_writer.
  * Errors: a call returns KVOT_OK or a status, and, if `error` is not NULL, fills it with one line of detail.
  * Lengths are in bytes unless a name says otherwise; positions and counts of tokens are plain numbers.
  */
@@ -40,8 +41,8 @@ typedef enum kvot_status {
     KVOT_E_DAMAGED = 6,     /* a file it knows, but cut or changed */
     KVOT_E_UNSUPPORTED = 7, /* a file it knows, with something in it that this version cannot read */
     KVOT_E_MODEL = 8,       /* the model file does not belong to this cache */
-    KVOT_E_DIFFERENT = 9,   /* verify: the restored file is not the original */
-    KVOT_E_CANCELLED = 10,  /* the progress function asked to stop */
+    KVOT_E_DIFFERENT = 9,   /* two files do not belong together: verify, append, diff, bench */
+    KVOT_E_CANCELLED = 10,  /* the progress function, or kvot_loading_cancel, asked to stop */
     KVOT_E_DEVICE = 11      /* the device asked for is not there, or failed */
 } kvot_status;
 
@@ -143,9 +144,10 @@ KVOT_API kvot_status kvot_append(const char *input, const char *output, const ch
 
 /* Which part to restore. Zeroed: all of it. */
 typedef struct kvot_restore_options {
-    uint64_t tokens;                 /* the first so many: cells with positions below that, of every sequence; 0: all */
+    uint64_t tokens;                 /* the first so many: cells with positions below that, of every sequence; of arrays
+                                        the first so many that they have; 0: all */
     unsigned first_layer, end_layer; /* of each section, the layers from the first to before the end, by their ordinals
-                                        (kvot_plane); end_layer 0: all */
+                                        (kvot_plane); both 0: all */
 } kvot_restore_options;
 
 /* Writes the engine's file again from a .kvot file, or, with `options`, that of a part. Of the .kvot file only the
@@ -346,8 +348,8 @@ typedef struct kvot_part {
     size_t plane;   /* its number in kvot_info */
     uint64_t first; /* row of the plane */
     kvot_array to;  /* heads times head_dim, and, if the file knows them, heads must be the plane's. f32, f16 and bf16
-                       are  converted to its type, rounded to nearest even; beyond the largest f16 to that. KVOT_BYTES
-                       takes  any plane: heads times head_dim is then its row_bytes; host only */
+                       are converted to its type, rounded to nearest even; beyond the largest f16 to that. KVOT_BYTES
+                       takes any plane: heads times head_dim is then its row_bytes; host only */
 } kvot_part;
 
 typedef struct kvot_loading kvot_loading;
@@ -395,7 +397,7 @@ typedef struct kvot_bench_pass {
     double restore;      /* the .kvot file into memory that is there: all planes, by kvot_load */
     double first_layer;  /* ... until the first layer's planes are there */
     double disk_limit;   /* the .kvot file read as for `direct`, just before and after; warm, or where that was refused,
-                            its   bytes at the speed of `buffered` */
+                            its bytes at the speed of `buffered` */
     double decode_limit; /* the same restore with the stored bytes in memory: decoding on all cores */
     double limit;        /* the larger of the two */
     double share;        /* restore / limit, the median of each round's */
@@ -479,9 +481,9 @@ typedef struct kvot_diff_result {
     kvot_diff_plane *planes;
 } kvot_diff_result;
 
-/* Compares two files, each an engine's or a .kvot. They must have the same structure, else KVOT_E_DIFFERENT. On success
- * `*result` is to be given to kvot_diff_free. Element types that are not f32, f16 or bf16 count as different or not, by
- * their bits, with errors of 0. */
+/* Compares two files, each an engine's or a .kvot that was made of one (not of arrays). They must have the same
+ * structure, else KVOT_E_DIFFERENT. On success `*result` is to be given to kvot_diff_free. Element types that are not
+ * f32, f16 or bf16 count as different or not, by their bits, with errors of 0. */
 KVOT_API kvot_status kvot_diff(const char *first, const char *second, const kvot_run *run, kvot_diff_result **result,
                                kvot_error *error);
 

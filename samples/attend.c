@@ -2,9 +2,13 @@
  * codes where they lie in the file, and compared with those over the restored keys.
  *
  * A key is code * scale + minimum, channel by channel, with one scale and minimum for each channel of a group of
- * tokens: q . k  =  sum of (q[c] * scale[c]) * code[c]  +  sum of q[c] * minimum[c] So scales are multiplied into the
- * query once a group, and minima added up once a group; a token then costs one product and sum a channel, and half a
- * byte of memory. Tokens that are kept exact get their scores from their own rows.
+ * tokens:
+ *
+ *     q . k  =  sum of (q[c] * scale[c]) * code[c]  +  sum of q[c] * minimum[c]
+ *
+ * So scales are multiplied into the query once a group, and minima added up once a group; a token then costs one
+ * product and sum a channel, and half a byte of memory. Tokens that are kept exact get their scores from their own
+ * rows.
  */
 #include <kvot.h>
 

@@ -74,8 +74,10 @@ static void load(struct llama_context *context, kvot_file *file) {
     uint32_t head[3], first;
     kvot_error error;
     check(kvot_restore_memory(file, saved, bytes, NULL, &error), &error);
+    if (bytes < sizeof head)
+        fail("not a slot or sequence file of llama.cpp");
     memcpy(head, saved, sizeof head);
-    if (head[0] != sequence_file)
+    if (head[0] != sequence_file || head[2] > (bytes - sizeof head) / sizeof(llama_token))
         fail("not a slot or sequence file of llama.cpp");
     uint8_t *state = saved + sizeof head + (size_t)head[2] * sizeof(llama_token);
 

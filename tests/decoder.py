@@ -51,10 +51,8 @@ def text(field, name):
     need(field.endswith(b"\0"), f"{name} does not end in NUL")
     value, _, padding = field.partition(b"\0")
     need(not any(padding), f"{name} is not padded with NUL")
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise NotGood(f"{name} is not UTF-8") from None
+    need(all(0x20 <= byte <= 0x7E for byte in value), f"{name} is not printable ASCII")
+    return value.decode()
 
 
 def layout(fields):

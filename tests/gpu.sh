@@ -10,7 +10,7 @@ for tool in cmake gcc make pkg-config python3; do
     command -v "$tool" >/dev/null || missing="$missing $tool"
 done
 command -v nvcc >/dev/null || [ -x "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc" ] || missing="$missing nvcc"
-for library in libzstd libxxhash jansson cunit; do
+for library in libzstd libxxhash liburing jansson cunit; do
     pkg-config --exists "$library" 2>/dev/null || missing="$missing $library(-dev)"
 done
 if [ -n "$missing" ]; then

@@ -7,7 +7,7 @@ _kvot() {
     --group) COMPREPLY=($(compgen -W "32 64 128" -- "$current")); return ;;
     --outliers) COMPREPLY=($(compgen -W "auto 0 3" -- "$current")); return ;;
     --device) COMPREPLY=($(compgen -W "auto cpu cuda:0" -- "$current")); return ;;
-    --threads | -T | --tokens | --layers) return ;;
+    --threads | -T | --tokens | --layers | --prefill) return ;;
     esac
     if ((COMP_CWORD == 1)); then
         COMPREPLY=($(compgen -W "compress restore inspect verify diff bench --help --version" -- "$current"))

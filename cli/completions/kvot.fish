@@ -11,7 +11,7 @@ complete -c kvot -n "__fish_seen_subcommand_from compress" -l outliers -x -a "au
 complete -c kvot -n "__fish_seen_subcommand_from compress" -l model -r -d "model that made the cache"
 complete -c kvot -n "__fish_seen_subcommand_from restore" -l tokens -x -d "the first N tokens only"
 complete -c kvot -n "__fish_seen_subcommand_from restore" -l layers -x -d "layers A:B only"
-complete -c kvot -n "__fish_seen_subcommand_from compress restore" -l device -x -a "auto cpu cuda:0" -d "what quantizes and decodes"
+complete -c kvot -n "__fish_seen_subcommand_from compress restore bench" -l device -x -a "auto cpu cuda:0" -d "what quantizes and decodes"
 complete -c kvot -n "__fish_seen_subcommand_from bench" -l original -r -d "the engine's file"
 complete -c kvot -n "__fish_seen_subcommand_from bench" -l prefill -x -d "tokens a second"
 complete -c kvot -n "__fish_seen_subcommand_from verify" -l against -r -d original

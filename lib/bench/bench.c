@@ -20,9 +20,24 @@ typedef struct bench {
     uint8_t *planes; /* room for all of them */
     size_t planes_bytes;
     kvot_part *parts;
-    kvot_run run; /* without progress: one bar for all of it */
-    kvot_progress progress;
+    kvot_run run;
+    kvot_progress progress; /* the caller's; `run` has step_progress instead */
+    void *user;
+    uint64_t rounds; /* that are done, cold and warm */
 } bench;
+
+/* One bar for all of it, in bytes of the engine's file. */
+static bool tell_rounds(const bench *bench) {
+    uint64_t bytes = bench->original.bytes;
+    return bench->progress && bench->progress(bench->user, bench->rounds * bytes, 2 * ROUNDS * bytes);
+}
+
+/* Progress of a step: of that only the answer counts. */
+static bool step_progress(void *user, uint64_t bytes_done, uint64_t bytes_in_all) {
+    (void)bytes_done;
+    (void)bytes_in_all;
+    return tell_rounds(user);
+}
 
 static const input *stored(const bench *bench) {
     return &bench->file->reader.in;
@@ -214,14 +229,14 @@ static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass 
     return KVOT_OK;
 }
 
-static kvot_status measure_pass(const bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
+static kvot_status measure_pass(bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
     kvot_bench_pass once = {0}, rounds[ROUNDS] = {0};
     kvot_status status = measure_original(bench, cold, &once, error);
     for (int r = 0; r < ROUNDS && status == KVOT_OK; r++) {
         rounds[r] = once;
         status = measure_round(bench, cold, &rounds[r], error);
-        if (status == KVOT_OK && bench->progress &&
-            bench->progress(bench->run.user, (uint64_t)(cold ? r : ROUNDS + r) + 1, 2 * ROUNDS))
+        bench->rounds++;
+        if (status == KVOT_OK && tell_rounds(bench))
             status = fail(error, KVOT_E_CANCELLED, "stopped");
     }
     for (size_t field = 0; field < offsetof(kvot_bench_pass, stages); field += sizeof(double)) {
@@ -251,7 +266,9 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
                        kvot_error *error) {
     bench bench = {.original.fd = -1, .zstd.fd = -1, .run = run ? *run : run_plain};
     bench.progress = bench.run.progress;
-    bench.run.progress = NULL;
+    bench.user = bench.run.user;
+    bench.run.progress = bench.progress ? step_progress : NULL;
+    bench.run.user = &bench;
     *result = (kvot_bench_result){0};
     char *copy = strdup(path);
     kvot_status status = copy ? KVOT_OK : fail_memory(error);

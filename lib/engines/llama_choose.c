@@ -148,8 +148,8 @@ static kvot_status try_checkpoint(cutter *c, const llama_checkpoint *checkpoint,
     }
     bool late_enough = checkpoint->n_tokens > 0 && (uint64_t)checkpoint->n_tokens >= c->tokens &&
                        (int64_t)checkpoint->last_position == checkpoint->n_tokens - 1;
-    bool wanted = like && c->state_of.at == 0 && late_enough && lacking != UINT32_MAX &&
-                  lacking >= c->file.memory.n_sections - state.n_sections;
+    bool wanted = like && state.n_sections == c->n_partial && c->state_of.at == 0 && late_enough &&
+                  lacking != UINT32_MAX && lacking >= c->file.memory.n_sections - state.n_sections;
     if (wanted)
         status = llama_choose_cells(c, &state, &cells, &state_lacks, &why);
     if (wanted && status == KVOT_OK && state_lacks == UINT32_MAX) {

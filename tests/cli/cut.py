@@ -16,11 +16,11 @@ import sys
 import tempfile
 
 import xxhash
-from bad_input import Sequence
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import decoder
 import llama_file
+from sequence import Sequence
 
 USAGE, BAD_FILE = 2, 3
 VERBATIM = 0xFFFFFFFF
