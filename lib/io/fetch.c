@@ -421,16 +421,25 @@ void fetch_stop(fetch *f) {
     pthread_mutex_unlock(&f->lock);
 }
 
+/* Calls jobs->told, without the lock, unless it is to stop already. */
+static void tell(fetch *f) {
+    if (!f->jobs.told || f->status != KVOT_OK)
+        return;
+    kvot_error error;
+    pthread_mutex_unlock(&f->lock);
+    kvot_status status = f->jobs.told(f->jobs.context, &error);
+    pthread_mutex_lock(&f->lock);
+    if (status != KVOT_OK)
+        record(f, 0, status, &error);
+}
+
 kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
     pthread_mutex_lock(&f->lock);
-    while (f->n_ended < f->n_started) {
-        pthread_cond_wait(&f->news, &f->lock);
-        kvot_error told;
-        pthread_mutex_unlock(&f->lock);
-        kvot_status status = f->jobs.told ? f->jobs.told(f->jobs.context, &told) : KVOT_OK;
-        pthread_mutex_lock(&f->lock);
-        if (status != KVOT_OK)
-            record(f, 0, status, &told);
+    for (bool ended = f->n_started == 0; !ended;) {
+        ended = f->n_ended == f->n_started; /* then `told` is called once more: it has seen all that was done */
+        tell(f);
+        if (f->n_ended < f->n_started)
+            pthread_cond_wait(&f->news, &f->lock);
     }
     pthread_mutex_unlock(&f->lock);
     for (unsigned i = 0; i < f->n_started; i++)
