@@ -101,6 +101,9 @@ static kvot_status load(const kvot_loading *loading, run_buffers *b, const loadi
     uint8_t *rows = NULL;
     if (!loading->place.on_device && whole && same_type)
         rows = array_rows_in_place(to, share.row);
+    /* Bytes may lie anywhere, but kernels take elements where they are aligned. */
+    if (plane->codec == FORMAT_OTT && (uintptr_t)rows % format_type_of(plane->type)->block_bytes != 0)
+        rows = NULL;
     bool in_place = rows != NULL;
     if (!in_place)
         status = codec_rows_room(&b->codec, 0, &b->rows, &b->rows_bytes, (size_t)share.chunk->rows * plane->row_bytes,
