@@ -20,9 +20,19 @@ typedef struct bench {
     uint8_t *planes; /* room for all of them */
     size_t planes_bytes;
     kvot_part *parts;
-    kvot_run run; /* without progress: one bar for all of it */
+    kvot_run run; /* asks by `ask` whether to stop */
     kvot_progress progress;
+    void *user;
+    uint64_t rounds; /* done */
 } bench;
+
+/* Progress of a part of the work: one bar for all of it, which counts rounds. */
+static bool ask(void *user, uint64_t done, uint64_t in_all) {
+    const bench *bench = user;
+    (void)done;
+    (void)in_all;
+    return bench->progress && bench->progress(bench->user, bench->rounds, 2 * ROUNDS);
+}
 
 static const input *stored(const bench *bench) {
     return &bench->file->reader.in;
@@ -214,14 +224,14 @@ static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass 
     return KVOT_OK;
 }
 
-static kvot_status measure_pass(const bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
+static kvot_status measure_pass(bench *bench, bool cold, kvot_bench_pass *pass, kvot_error *error) {
     kvot_bench_pass once = {0}, rounds[ROUNDS] = {0};
     kvot_status status = measure_original(bench, cold, &once, error);
     for (int r = 0; r < ROUNDS && status == KVOT_OK; r++) {
         rounds[r] = once;
         status = measure_round(bench, cold, &rounds[r], error);
-        if (status == KVOT_OK && bench->progress &&
-            bench->progress(bench->run.user, (uint64_t)(cold ? r : ROUNDS + r) + 1, 2 * ROUNDS))
+        bench->rounds++;
+        if (status == KVOT_OK && asked_to_stop(&bench->run, 0))
             status = fail(error, KVOT_E_CANCELLED, "stopped");
     }
     for (size_t field = 0; field < offsetof(kvot_bench_pass, stages); field += sizeof(double)) {
@@ -237,8 +247,7 @@ static kvot_status measure_pass(const bench *bench, bool cold, kvot_bench_pass *
 
 static void bench_free(bench *bench) {
     direct_memory_free(bench->planes, bench->planes_bytes + 1);
-    if (bench->in_memory)
-        kvot_close(bench->in_memory);
+    kvot_close(bench->in_memory);
     if (bench->stored)
         direct_memory_free(bench->stored, stored(bench)->bytes);
     free(bench->parts);
@@ -251,7 +260,9 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
                        kvot_error *error) {
     bench bench = {.original.fd = -1, .zstd.fd = -1, .run = run ? *run : run_plain};
     bench.progress = bench.run.progress;
-    bench.run.progress = NULL;
+    bench.user = bench.run.user;
+    bench.run.progress = ask;
+    bench.run.user = &bench;
     *result = (kvot_bench_result){0};
     char *copy = strdup(path);
     kvot_status status = copy ? KVOT_OK : fail_memory(error);
@@ -269,7 +280,7 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
         status =
             fail(error, KVOT_E_DIFFERENT, "%s is not the original of %s: it has another length", original_path, path);
     if (status == KVOT_OK)
-        status = raw_compress(&bench.original, directory, &bench.zstd, error);
+        status = raw_compress(&bench.original, directory, &bench.run, &bench.zstd, error);
     if (status == KVOT_OK)
         status = make_parts(&bench, result, error);
     if (status == KVOT_OK)
