@@ -123,7 +123,7 @@ static kvot_status match_chunks(append_base *base, const cache *cache, const uin
 /* ---- is it the same conversation? ---- */
 
 static kvot_status differs(const append_context *append, const char *what, kvot_error *error) {
-    return fail(error, KVOT_E_DIFFERENT, "%s is no longer state of what is in %s: %s", append->source.in->name,
+    return fail(error, KVOT_E_DIFFERENT, "%s is not a longer state of what is in %s: %s", append->source.in->name,
                 append->target.out.name, what);
 }
 
