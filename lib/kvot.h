@@ -346,8 +346,8 @@ typedef struct kvot_part {
     size_t plane;   /* its number in kvot_info */
     uint64_t first; /* row of the plane */
     kvot_array to;  /* heads times head_dim, and, if the file knows them, heads must be the plane's. f32, f16 and bf16
-                       are  converted to its type, rounded to nearest even; beyond the largest f16 to that. KVOT_BYTES
-                       takes  any plane: heads times head_dim is then its row_bytes; host only */
+                       are converted to its type, rounded to nearest even; beyond the largest f16 to that. KVOT_BYTES
+                       takes any plane: heads times head_dim is then its row_bytes; host only */
 } kvot_part;
 
 typedef struct kvot_loading kvot_loading;
@@ -395,7 +395,7 @@ typedef struct kvot_bench_pass {
     double restore;      /* the .kvot file into memory that is there: all planes, by kvot_load */
     double first_layer;  /* ... until the first layer's planes are there */
     double disk_limit;   /* the .kvot file read as for `direct`, just before and after; warm, or where that was refused,
-                            its   bytes at the speed of `buffered` */
+                            its bytes at the speed of `buffered` */
     double decode_limit; /* the same restore with the stored bytes in memory: decoding on all cores */
     double limit;        /* the larger of the two */
     double share;        /* restore / limit, the median of each round's */
