@@ -66,7 +66,7 @@ static kvot_status read_on_ring(const input *in, ring *ring, uint8_t *memory, kv
             number = -result.result;
         uint64_t wanted = in->bytes - offsets[result.tag];
         if (number == 0 && (uint64_t)result.result < (wanted < READ_BYTES ? wanted : READ_BYTES))
-            number = EAGAIN; /* a disk reads whole blocks; what does not is not measured */
+            number = EOPNOTSUPP; /* a disk reads whole blocks; what does not is not measured */
         if (number != 0 || next >= in->bytes)
             continue;
         offsets[result.tag] = next;
