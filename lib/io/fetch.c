@@ -448,7 +448,7 @@ kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
     if (status != KVOT_OK && error)
         *error = f->error;
     f->stages.seconds = clock_now() - f->began;
-    f->stages.threads = f->n_threads;
+    f->stages.threads = f->n_started;
     if (stages)
         *stages = f->stages;
     fetch_free(f);
