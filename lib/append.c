@@ -110,7 +110,8 @@ static kvot_status match_chunks(append_base *base, const cache *cache, const uin
                 high = middle;
         }
         low = first_free(next, low);
-        bool same = low < n_old && old[low].rowset == wanted.rowset && old[low].positions == wanted.positions;
+        bool same = low < n_old && old[low].rowset == wanted.rowset && old[low].positions == wanted.positions &&
+                    base->old->chunks[old[low].chunk].rows == cache->chunks[c].rows;
         base->chunks[c] = same ? old[low].chunk : APPEND_NONE;
         next[low] += same;
     }
@@ -258,10 +259,11 @@ static kvot_status write(append_context *append, const append_base *base, const 
         status = compress_cache(&compress, error);
     if (status == KVOT_OK)
         status = in_place_commit(&append->target, error);
-    *result = (kvot_append_result){.sizes = run_sizes(cache, writer.offset),
-                                   .written_bytes = writer.offset - bytes,
-                                   .kept_chunks = compress.kept_chunks,
-                                   .new_chunks = compress.new_chunks};
+    if (status == KVOT_OK)
+        *result = (kvot_append_result){.sizes = run_sizes(cache, writer.offset),
+                                       .written_bytes = writer.offset - bytes,
+                                       .kept_chunks = compress.kept_chunks,
+                                       .new_chunks = compress.new_chunks};
     writer_close(&writer);
     return status;
 }

@@ -101,6 +101,9 @@ static kvot_status load(const kvot_loading *loading, run_buffers *b, const loadi
     uint8_t *rows = NULL;
     if (!loading->place.on_device && whole && same_type)
         rows = array_rows_in_place(to, share.row);
+    /* Bytes may lie anywhere, but kernels take elements where they are aligned. */
+    if (plane->codec == FORMAT_OTT && (uintptr_t)rows % format_type_of(plane->type)->block_bytes != 0)
+        rows = NULL;
     bool in_place = rows != NULL;
     if (!in_place)
         status = codec_rows_room(&b->codec, 0, &b->rows, &b->rows_bytes, (size_t)share.chunk->rows * plane->row_bytes,
@@ -145,15 +148,6 @@ static void ended(void *context) {
     pthread_mutex_lock(&loading->lock);
     pthread_cond_broadcast(&loading->news);
     pthread_mutex_unlock(&loading->lock);
-}
-
-static kvot_status told(void *context, kvot_error *error) {
-    kvot_loading *loading = context;
-    return run_progress_tell(&loading->progress, error);
-}
-
-static void drop(void *memory) {
-    run_buffers_free(memory);
 }
 
 static kvot_status check(const kvot_file *file, const kvot_part *part, kvot_error *error) {
@@ -293,9 +287,10 @@ kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n
                            .slot_bytes = sizeof(run_buffers),
                            .context = loading,
                            .work = work,
-                           .told = told,
+                           .told = run_told,
+                           .told_context = &loading->progress,
                            .ended = ended,
-                           .drop = drop};
+                           .drop = run_buffers_free};
         *result = loading; /* before `ready` is called, which may cancel */
         status = fetch_start(&jobs, &loading->fetch, error);
     }

@@ -84,10 +84,6 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
     return run_progress_add(find->progress, run_job_bytes(find->cache, job), error);
 }
 
-static void drop(void *memory) {
-    run_buffers_free(memory);
-}
-
 kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const source *source,
                                 run_progress *progress, kvot_error *error) {
     *fixed = (fixed_outliers){.number = number, .first = calloc((size_t)cache->n_units + 1, sizeof *fixed->first)};
@@ -111,7 +107,7 @@ kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const ca
                       .context = &context,
                       .work = work,
                       .done = done,
-                      .drop = drop};
+                      .drop = run_buffers_free};
     return pool_run(&jobs, error);
 }
 

@@ -38,15 +38,6 @@ static kvot_status work(void *context, size_t range, const uint8_t *stored, void
     return status;
 }
 
-static kvot_status told(void *context, kvot_error *error) {
-    const restore_context *restore = context;
-    return run_progress_tell(restore->progress, error);
-}
-
-static void drop(void *memory) {
-    run_buffers_free(memory);
-}
-
 /* All streams of a cache; of a part, whose verbatim bytes are there already, those with rows that it has. */
 static kvot_status list_streams(wanted *wanted, const cache *target, bool whole, kvot_error *error) {
     if (whole)
@@ -82,8 +73,9 @@ static kvot_status restore_to(const reader *reader, const cache *target, output 
                            .slot_bytes = sizeof(run_buffers),
                            .context = &context,
                            .work = work,
-                           .told = told,
-                           .drop = drop};
+                           .told = run_told,
+                           .told_context = &progress,
+                           .drop = run_buffers_free};
         status = fetch_run(&jobs, NULL, error);
     }
     wanted_free(&wanted);

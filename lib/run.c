@@ -109,12 +109,17 @@ kvot_status run_progress_tell(run_progress *progress, kvot_error *error) {
     return KVOT_OK;
 }
 
+kvot_status run_told(void *progress, kvot_error *error) {
+    return run_progress_tell(progress, error);
+}
+
 kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error) {
     run_progress_count(progress, bytes);
     return run_progress_tell(progress, error);
 }
 
-void run_buffers_free(run_buffers *buffers) {
+void run_buffers_free(void *memory) {
+    run_buffers *buffers = memory;
     codec_context_free(&buffers->codec);
     free(buffers->rows);
     free(buffers->other);

@@ -54,6 +54,9 @@ void run_progress_count(run_progress *progress, uint64_t bytes);
 /* Tells run->progress, on the caller's thread: KVOT_E_CANCELLED if it asks to stop. */
 kvot_status run_progress_tell(run_progress *progress, kvot_error *error);
 
+/* The same as fetch_jobs wants it. */
+kvot_status run_told(void *progress, kvot_error *error);
+
 /* Both, on the caller's thread. */
 kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error);
 
@@ -64,6 +67,7 @@ typedef struct run_buffers {
     size_t rows_bytes, other_bytes;
 } run_buffers;
 
-void run_buffers_free(run_buffers *buffers);
+/* As pool_jobs and fetch_jobs want it. */
+void run_buffers_free(void *buffers);
 
 #endif

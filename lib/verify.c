@@ -102,11 +102,6 @@ static kvot_status work(void *context, size_t range, const uint8_t *stored, void
     return status;
 }
 
-static kvot_status told(void *context, kvot_error *error) {
-    const verify_context *verify = context;
-    return run_progress_tell(verify->progress, error);
-}
-
 static void drop(void *memory) {
     verify_slot *slot = memory;
     run_buffers_free(&slot->buffers);
@@ -131,7 +126,8 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
                        .slot_bytes = sizeof(verify_slot),
                        .context = verify,
                        .work = work,
-                       .told = told,
+                       .told = run_told,
+                       .told_context = verify->progress,
                        .drop = drop};
     if (status == KVOT_OK)
         status = fetch_run(&jobs, NULL, error);

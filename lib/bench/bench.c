@@ -43,12 +43,17 @@ static const input *stored(const bench *bench) {
     return &bench->file->reader.in;
 }
 
+/* Bytes that a plane takes, so that the next one is aligned to any element. */
+static size_t plane_room(const kvot_plane *plane) {
+    return (plane->rows * plane->row_bytes + 63) / 64 * 64;
+}
+
 /* Every plane, whole, one after the other. */
 static kvot_status make_parts(bench *bench, kvot_bench_result *result, kvot_error *error) {
     const kvot_info *info = kvot_file_info(bench->file);
     size_t at = 0;
     for (size_t p = 0; p < info->n_planes; p++)
-        bench->planes_bytes += info->planes[p].rows * info->planes[p].row_bytes;
+        bench->planes_bytes += plane_room(&info->planes[p]);
     bench->parts = calloc(info->n_planes + 1, sizeof *bench->parts);
     bench->planes = direct_memory(bench->planes_bytes + 1);
     if (!bench->parts || !bench->planes)
@@ -65,10 +70,10 @@ static kvot_status make_parts(bench *bench, kvot_bench_result *result, kvot_erro
                          0,
                          1};
         bench->parts[p] = (kvot_part){p, 0, to};
-        at += plane->rows * plane->row_bytes;
+        at += plane_room(plane);
+        result->decoded_bytes += plane->rows * plane->row_bytes;
         result->tokens = plane->rows > result->tokens ? plane->rows : result->tokens;
     }
-    result->decoded_bytes = bench->planes_bytes;
     return KVOT_OK;
 }
 
@@ -252,8 +257,7 @@ static kvot_status measure_pass(bench *bench, bool cold, kvot_bench_pass *pass, 
 
 static void bench_free(bench *bench) {
     direct_memory_free(bench->planes, bench->planes_bytes + 1);
-    if (bench->in_memory)
-        kvot_close(bench->in_memory);
+    kvot_close(bench->in_memory);
     if (bench->stored)
         direct_memory_free(bench->stored, stored(bench)->bytes);
     free(bench->parts);
@@ -286,7 +290,7 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
         status =
             fail(error, KVOT_E_DIFFERENT, "%s is not the original of %s: it has another length", original_path, path);
     if (status == KVOT_OK)
-        status = raw_compress(&bench.original, directory, &bench.zstd, error);
+        status = raw_compress(&bench.original, directory, &bench.run, &bench.zstd, error);
     if (status == KVOT_OK)
         status = make_parts(&bench, result, error);
     if (status == KVOT_OK)

@@ -66,7 +66,7 @@ static kvot_status read_on_ring(const input *in, ring *ring, uint8_t *memory, kv
             number = -result.result;
         uint64_t wanted = in->bytes - offsets[result.tag];
         if (number == 0 && (uint64_t)result.result < (wanted < READ_BYTES ? wanted : READ_BYTES))
-            number = EAGAIN; /* a disk reads whole blocks; what does not is not measured */
+            number = EOPNOTSUPP; /* a disk reads whole blocks; what does not is not measured */
         if (number != 0 || next >= in->bytes)
             continue;
         offsets[result.tag] = next;
@@ -128,13 +128,16 @@ static kvot_status pack(packing *packing, ZSTD_inBuffer in, ZSTD_EndDirective ho
 }
 
 static kvot_status pack_part(void *context, const uint8_t *bytes, size_t n, kvot_error *error) {
+    const packing *packing = context;
+    if (asked_to_stop(packing->out->run, packing->bytes))
+        return fail(error, KVOT_E_CANCELLED, "stopped");
     return pack(context, (ZSTD_inBuffer){bytes, n, 0}, ZSTD_e_continue, error);
 }
 
-kvot_status raw_compress(const input *in, const char *directory, input *compressed, kvot_error *error) {
+kvot_status raw_compress(const input *in, const char *directory, const kvot_run *run, input *compressed,
+                         kvot_error *error) {
     output out;
-    kvot_run run = {0};
-    kvot_status status = output_open_unnamed(&out, directory, in->name, &run, error);
+    kvot_status status = output_open_unnamed(&out, directory, in->name, run, error);
     if (status != KVOT_OK)
         return status;
     packing packing = {ZSTD_createCCtx(), &out, malloc(ZSTD_CStreamOutSize()), ZSTD_CStreamOutSize(), 0};

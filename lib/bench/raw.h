@@ -16,8 +16,9 @@ kvot_status raw_direct(const input *in, double *seconds, kvot_error *error);
 /* With read, and decompressed: `in` is what raw_compress made. */
 kvot_status raw_decompress(const input *in, double *seconds, kvot_error *error);
 
-/* Compresses a file as `zstd -3` does, to a file without a name in `directory`. */
-kvot_status raw_compress(const input *in, const char *directory, input *compressed, kvot_error *error);
+/* Compresses a file as `zstd -3` does, to a file without a name in `directory`. Asks run->progress whether to stop. */
+kvot_status raw_compress(const input *in, const char *directory, const kvot_run *run, input *compressed,
+                         kvot_error *error);
 
 /* Makes sure that a file is not, or is, in the page cache. */
 void raw_drop(const input *in);

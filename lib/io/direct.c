@@ -21,8 +21,9 @@ int direct_open(int fd, int access) {
 
 enum { LARGE_PAGE = 2 << 20 };
 
+/* Also where a page has 64 KiB: munmap refuses anything else. */
 static size_t whole_pages(size_t bytes) {
-    return (bytes + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+    return (bytes + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
 }
 
 uint8_t *direct_memory(size_t bytes) {

@@ -112,8 +112,6 @@ static bool begin_read(fetch *f, fetch_buffer *b) {
 }
 
 static fetch_buffer *free_buffer(const fetch *f) {
-    if (f->under_way == f->most_under_way)
-        return NULL;
     for (unsigned i = 0; i < f->n_buffers; i++)
         if (f->buffers[i].state == FREE)
             return &f->buffers[i];
@@ -132,17 +130,19 @@ static void count_use(fetch *f, fetch_buffer *b) {
     b->used = true;
 }
 
-/* Gives every free buffer its read. */
+/* Gives free buffers their reads: of what the page cache holds as many as there are, from the disk some at a time. */
 static void begin_reads(fetch *f) {
     fetch_buffer *b;
     while (f->next < f->n_reads && !given_up(f, f->next) && (b = free_buffer(f)) != NULL) {
         const fetch_read *read = &f->reads[f->next];
+        bool from_disk = f->direct >= 0 && !direct_is_cached(f->jobs.in->fd, read->offset, read->end - read->offset);
+        if (from_disk && f->under_way == f->most_under_way)
+            return;
         *b = (fetch_buffer){.state = READY, .read = f->next++, .bytes = b->bytes, .used = b->used};
         if (f->jobs.in->fd < 0) {
             b->bytes = (uint8_t *)f->jobs.in->memory + read->offset;
             b->arrived = true;
-        } else if (f->direct >= 0 && !direct_is_cached(f->jobs.in->fd, read->offset, read->end - read->offset) &&
-                   begin_read(f, b)) {
+        } else if (from_disk && begin_read(f, b)) {
             b->state = READING;
             f->under_way++;
             count_use(f, b);
@@ -421,16 +421,25 @@ void fetch_stop(fetch *f) {
     pthread_mutex_unlock(&f->lock);
 }
 
+/* Calls jobs->told, without the lock, unless it is to stop already. */
+static void tell(fetch *f) {
+    if (!f->jobs.told || f->status != KVOT_OK)
+        return;
+    kvot_error error;
+    pthread_mutex_unlock(&f->lock);
+    kvot_status status = f->jobs.told(f->jobs.told_context, &error);
+    pthread_mutex_lock(&f->lock);
+    if (status != KVOT_OK)
+        record(f, 0, status, &error);
+}
+
 kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
     pthread_mutex_lock(&f->lock);
-    while (f->n_ended < f->n_started) {
-        pthread_cond_wait(&f->news, &f->lock);
-        kvot_error told;
-        pthread_mutex_unlock(&f->lock);
-        kvot_status status = f->jobs.told ? f->jobs.told(f->jobs.context, &told) : KVOT_OK;
-        pthread_mutex_lock(&f->lock);
-        if (status != KVOT_OK)
-            record(f, 0, status, &told);
+    for (bool ended = f->n_started == 0; !ended;) {
+        ended = f->n_ended == f->n_started; /* then `told` is called once more: it has seen all that was done */
+        tell(f);
+        if (f->n_ended < f->n_started)
+            pthread_cond_wait(&f->news, &f->lock);
     }
     pthread_mutex_unlock(&f->lock);
     for (unsigned i = 0; i < f->n_started; i++)
@@ -439,7 +448,7 @@ kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
     if (status != KVOT_OK && error)
         *error = f->error;
     f->stages.seconds = clock_now() - f->began;
-    f->stages.threads = f->n_threads;
+    f->stages.threads = f->n_started;
     if (stages)
         *stages = f->stages;
     fetch_free(f);

@@ -25,8 +25,10 @@ typedef struct fetch_jobs {
     /* On a worker: works on range number `range`, whose bytes are at `bytes` until it returns, aligned as `offset` is
      * up to 4096. Ranges are begun about in their order. */
     kvot_status (*work)(void *context, size_t range, const uint8_t *bytes, void *slot, kvot_error *error);
-    /* On the thread that waits in fetch_finish, now and then: a failure stops all. May be NULL. */
-    kvot_status (*told)(void *context, kvot_error *error);
+    /* On the thread that waits in fetch_finish, now and then, and at the end, but not after a failure: its own stops
+     * all. May be NULL. */
+    kvot_status (*told)(void *told_context, kvot_error *error);
+    void *told_context;
     /* On each worker, when it is done, also after a failure. May be NULL. */
     void (*ended)(void *context);
     /* At the end: frees what hangs on a slot. May be NULL. */

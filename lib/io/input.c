@@ -58,7 +58,7 @@ kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_er
     else if (S_ISREG(about.st_mode) && (!standard || lseek(fd, 0, SEEK_CUR) == 0)) {
         in->bytes = (uint64_t)about.st_size;
         in->mode = about.st_mode & 0777;
-        in->fd = standard ? dup(fd) : fd;
+        in->fd = standard ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : fd;
         if (in->fd < 0)
             status = fail_errno(error, in->name, "open");
         fd = standard ? fd : -1;

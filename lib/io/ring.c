@@ -59,10 +59,10 @@ static int queue(ring *ring, unsigned fixed, unsigned plain, const void *memory,
     io_uring_sqe_set_data64(entry, tag);
     if (ring->file_registered)
         io_uring_sqe_set_flags(entry, IOSQE_FIXED_FILE);
-    int sent;
+    int sent, tries = 1000;
     do
         sent = io_uring_submit(&ring->uring);
-    while (sent == -EINTR || sent == -EAGAIN || sent == -EBUSY);
+    while ((sent == -EINTR || sent == -EAGAIN || sent == -EBUSY) && --tries > 0); /* short of memory, for the moment */
     if (sent < 0)
         ring->broken = -sent;
     return ring->broken;

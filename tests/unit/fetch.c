@@ -75,7 +75,8 @@ static fetch_jobs jobs_of(seen *seen, const input *in, const fetch_range *ranges
                         .slot_bytes = sizeof(uint64_t),
                         .context = seen,
                         .work = work,
-                        .told = told};
+                        .told = told,
+                        .told_context = seen};
 }
 
 /* Every range once, with its bytes. */

@@ -131,6 +131,10 @@ static void load_all_ways(kvot_type type, kvot_codec codec) {
             for (size_t p = 0; p < PARTS; p++)
                 load_rows(file, (p + (size_t)layout) % PLANES, type, parts[p][0], parts[p][1], (kvot_type)wanted,
                           layout);
+    uint32_t row = (uint32_t)(ROW * strided_element_bytes(type)); /* as bytes, at an address that fits no element */
+    kvot_part bytes = {1, 0, strided_array(0, room + 1, KVOT_BYTES, TOKENS, 1, row)};
+    CU_ASSERT_EQUAL(kvot_load(file, &bytes, 1, NULL, NULL, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(memcmp(room + 1, raw[1], (size_t)TOKENS * row), 0);
     kvot_close(file);
     unlink(unit_path("load.kvot"));
 }

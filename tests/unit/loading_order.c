@@ -220,6 +220,13 @@ static void progress_is_told_and_asked(void) {
     start(&seen, file, 0, NULL, &(kvot_run){.threads = 2, .progress = count_bytes, .user = &done});
     finish(&seen, KVOT_OK);
     CU_ASSERT_EQUAL(done, sizeof source);
+    start(&seen, file, 0, NULL, &(kvot_run){.threads = 2, .progress = count_bytes, .user = &done});
+    done = 0;
+    for (size_t p = 0; p < PARTS; p++)
+        CU_ASSERT_EQUAL(kvot_loading_wait(seen.loading, p, NULL), KVOT_OK);
+    usleep(20000); /* so that no thread works any more */
+    finish(&seen, KVOT_OK);
+    CU_ASSERT_EQUAL(done, sizeof source);
     start(&seen, file, 0, NULL, &(kvot_run){.threads = 2, .progress = stop});
     finish(&seen, KVOT_E_CANCELLED);
     kvot_close(file);
