@@ -54,6 +54,8 @@ struct fetch {
     unsigned n_used; /* buffers */
     unsigned under_way, most_under_way, waiting;
     bool leader; /* a thread waits for the ring; others wait for it */
+    pthread_t attendant;
+    bool attended, over; /* over: the attendant is to end */
 
     size_t failed_at; /* range; those behind it are given up */
     kvot_status status;
@@ -63,7 +65,7 @@ struct fetch {
     void **slots;
     unsigned n_threads, n_started, n_ended, next_slot;
     pthread_mutex_t lock;
-    pthread_cond_t arrived, news;
+    pthread_cond_t arrived, sent, news;
 
     kvot_stages stages;
     double began, accounted;
@@ -97,12 +99,15 @@ static void record_errno(fetch *f, const fetch_buffer *b, int number) {
     record(f, f->reads[b->read].first, KVOT_E_IO, &error);
 }
 
+static void *attendant(void *argument);
+
 /* Starts to read what is missing in a buffer. False where threads have to read for themselves. */
 static bool begin_read(fetch *f, fetch_buffer *b) {
     const fetch_read *read = &f->reads[b->read];
     if (!f->ring && !f->no_ring) {
         f->ring = ring_open(f->direct, f->n_buffers);
         f->no_ring = !f->ring;
+        f->attended = f->ring && pool_start(&f->attendant, 1, attendant, f) == 1;
     }
     /* What has arrived of a block that did not arrive whole is read again: offsets must be aligned. */
     uint64_t skip = b->got / DIRECT_ALIGN * DIRECT_ALIGN;
@@ -146,6 +151,7 @@ static void begin_reads(fetch *f) {
             b->state = READING;
             f->under_way++;
             count_use(f, b);
+            pthread_cond_signal(&f->sent);
         }
     }
 }
@@ -196,6 +202,23 @@ static void lead(fetch *f) {
     pthread_cond_broadcast(&f->arrived);
 }
 
+/* Takes note of reads that arrive and sends off the next ones at once, while the other threads are at work. Often all
+ * that are under way arrive together, and then the disk would have nothing to do until one of them is done with its
+ * buffer. */
+static void *attendant(void *argument) {
+    fetch *f = argument;
+    pthread_mutex_lock(&f->lock);
+    while (!f->over) {
+        if (f->under_way == 0)
+            pthread_cond_wait(&f->sent, &f->lock);
+        else
+            lead(f);
+        begin_reads(f);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
 static fetch_buffer *first_ready(fetch *f) {
     fetch_buffer *first = NULL;
     for (unsigned i = 0; i < f->n_buffers; i++) {
@@ -222,7 +245,7 @@ static fetch_buffer *take(fetch *f) {
             return NULL; /* there are more buffers than threads, so nothing is left */
         double start = f->accounted;
         f->waiting++;
-        if (f->leader)
+        if (f->leader || f->attended)
             pthread_cond_wait(&f->arrived, &f->lock);
         else
             lead(f);
@@ -365,6 +388,7 @@ static void fetch_free(fetch *f) {
         free(f->slots[i]);
     }
     pthread_cond_destroy(&f->news);
+    pthread_cond_destroy(&f->sent);
     pthread_cond_destroy(&f->arrived);
     pthread_mutex_destroy(&f->lock);
     free(f->threads);
@@ -384,6 +408,7 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
     f->most_under_way = FIRST_READS;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->arrived, NULL);
+    pthread_cond_init(&f->sent, NULL);
     pthread_cond_init(&f->news, NULL);
     kvot_status status = plan_reads(f, error);
     f->n_threads = jobs->threads ? jobs->threads : pool_processors();
@@ -441,9 +466,13 @@ kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
         if (f->n_ended < f->n_started)
             pthread_cond_wait(&f->news, &f->lock);
     }
+    f->over = true;
+    pthread_cond_signal(&f->sent);
     pthread_mutex_unlock(&f->lock);
     for (unsigned i = 0; i < f->n_started; i++)
         pthread_join(f->threads[i], NULL);
+    if (f->attended)
+        pthread_join(f->attendant, NULL);
     kvot_status status = f->status;
     if (status != KVOT_OK && error)
         *error = f->error;
