@@ -59,7 +59,7 @@ static kvot_status read_on_ring(const input *in, ring *ring, uint8_t *memory, kv
     }
     while (under_way > 0) {
         ring_result result;
-        if (!ring_wait(ring, &result))
+        if (!ring_wait(ring) || !ring_poll(ring, &result))
             return fail_errno(error, in->name, "read");
         under_way--;
         if (result.result < 0)

@@ -54,8 +54,6 @@ struct fetch {
     unsigned n_used; /* buffers */
     unsigned under_way, most_under_way, waiting;
     bool leader; /* a thread waits for the ring; others wait for it */
-    pthread_t attendant;
-    bool attended, over; /* over: the attendant is to end */
 
     size_t failed_at; /* range; those behind it are given up */
     kvot_status status;
@@ -65,7 +63,7 @@ struct fetch {
     void **slots;
     unsigned n_threads, n_started, n_ended, next_slot;
     pthread_mutex_t lock;
-    pthread_cond_t arrived, sent, news;
+    pthread_cond_t arrived, news;
 
     kvot_stages stages;
     double began, accounted;
@@ -99,15 +97,12 @@ static void record_errno(fetch *f, const fetch_buffer *b, int number) {
     record(f, f->reads[b->read].first, KVOT_E_IO, &error);
 }
 
-static void *attendant(void *argument);
-
 /* Starts to read what is missing in a buffer. False where threads have to read for themselves. */
 static bool begin_read(fetch *f, fetch_buffer *b) {
     const fetch_read *read = &f->reads[b->read];
     if (!f->ring && !f->no_ring) {
         f->ring = ring_open(f->direct, f->n_buffers);
         f->no_ring = !f->ring;
-        f->attended = f->ring && pool_start(&f->attendant, 1, attendant, f) == 1;
     }
     /* What has arrived of a block that did not arrive whole is read again: offsets must be aligned. */
     uint64_t skip = b->got / DIRECT_ALIGN * DIRECT_ALIGN;
@@ -151,7 +146,6 @@ static void begin_reads(fetch *f) {
             b->state = READING;
             f->under_way++;
             count_use(f, b);
-            pthread_cond_signal(&f->sent);
         }
     }
 }
@@ -178,19 +172,28 @@ static void arrive(fetch *f, ring_result result) {
         record_errno(f, b, -result.result);
 }
 
+/* Takes note of the transfers that have ended. */
+static void poll_ring(fetch *f) {
+    ring_result result;
+    bool any = false;
+    while (f->ring && ring_poll(f->ring, &result)) {
+        arrive(f, result);
+        any = true;
+    }
+    if (any)
+        pthread_cond_broadcast(&f->arrived);
+}
+
 /* Waits for transfers, as the only thread that does. */
 static void lead(fetch *f) {
-    ring_result result;
     f->leader = true;
     pthread_mutex_unlock(&f->lock);
-    bool good = ring_wait(f->ring, &result);
+    bool good = ring_wait(f->ring);
     int number = errno;
     pthread_mutex_lock(&f->lock);
     account(f);
     if (good) {
-        do
-            arrive(f, result);
-        while (ring_poll(f->ring, &result));
+        poll_ring(f);
     } else { /* nobody can say what becomes of the buffers: they are left alone for good */
         for (unsigned i = 0; i < f->n_buffers; i++)
             if (f->buffers[i].state == READING)
@@ -202,21 +205,17 @@ static void lead(fetch *f) {
     pthread_cond_broadcast(&f->arrived);
 }
 
-/* Takes note of reads that arrive and sends off the next ones at once, while the other threads are at work. Often all
- * that are under way arrive together, and then the disk would have nothing to do until one of them is done with its
- * buffer. */
-static void *attendant(void *argument) {
-    fetch *f = argument;
-    pthread_mutex_lock(&f->lock);
-    while (!f->over) {
-        if (f->under_way == 0)
-            pthread_cond_wait(&f->sent, &f->lock);
-        else
-            lead(f);
+/* Between two ranges: the disk shall not have to wait until a thread is done with its buffer. Often all reads that are
+ * under way arrive together. What arrives is a leader's to take, if there is one: it waits for just that. */
+static void look_after_disk(fetch *f) {
+    if (pthread_mutex_trylock(&f->lock) != 0)
+        return;
+    if (!f->leader) {
+        account(f);
+        poll_ring(f);
         begin_reads(f);
     }
     pthread_mutex_unlock(&f->lock);
-    return NULL;
 }
 
 static fetch_buffer *first_ready(fetch *f) {
@@ -245,7 +244,7 @@ static fetch_buffer *take(fetch *f) {
             return NULL; /* there are more buffers than threads, so nothing is left */
         double start = f->accounted;
         f->waiting++;
-        if (f->leader || f->attended)
+        if (f->leader)
             pthread_cond_wait(&f->arrived, &f->lock);
         else
             lead(f);
@@ -256,13 +255,14 @@ static fetch_buffer *take(fetch *f) {
 }
 
 /* Works on the ranges of a read. Returns the range that failed, if one did. */
-static size_t work(const fetch *f, const fetch_buffer *b, void *slot, kvot_status *status, kvot_error *error) {
+static size_t work(fetch *f, const fetch_buffer *b, void *slot, kvot_status *status, kvot_error *error) {
     const fetch_read *read = &f->reads[b->read];
     *status = KVOT_OK;
     for (size_t range = read->first; range < read->first + read->count; range++) {
         const uint8_t *bytes = b->bytes + (f->jobs.ranges[range].offset - read->offset);
         if ((*status = f->jobs.work(f->jobs.context, range, bytes, slot, error)) != KVOT_OK)
             return range;
+        look_after_disk(f);
     }
     return read->first;
 }
@@ -388,7 +388,6 @@ static void fetch_free(fetch *f) {
         free(f->slots[i]);
     }
     pthread_cond_destroy(&f->news);
-    pthread_cond_destroy(&f->sent);
     pthread_cond_destroy(&f->arrived);
     pthread_mutex_destroy(&f->lock);
     free(f->threads);
@@ -408,7 +407,6 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
     f->most_under_way = FIRST_READS;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->arrived, NULL);
-    pthread_cond_init(&f->sent, NULL);
     pthread_cond_init(&f->news, NULL);
     kvot_status status = plan_reads(f, error);
     f->n_threads = jobs->threads ? jobs->threads : pool_processors();
@@ -466,13 +464,9 @@ kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
         if (f->n_ended < f->n_started)
             pthread_cond_wait(&f->news, &f->lock);
     }
-    f->over = true;
-    pthread_cond_signal(&f->sent);
     pthread_mutex_unlock(&f->lock);
     for (unsigned i = 0; i < f->n_started; i++)
         pthread_join(f->threads[i], NULL);
-    if (f->attended)
-        pthread_join(f->attendant, NULL);
     kvot_status status = f->status;
     if (status != KVOT_OK && error)
         *error = f->error;

@@ -76,29 +76,21 @@ int ring_write(ring *ring, const uint8_t *from, size_t n, uint64_t offset, uint6
     return queue(ring, IORING_OP_WRITE_FIXED, IORING_OP_WRITE, from, n, offset, tag);
 }
 
-static void take(ring *ring, struct io_uring_cqe *done, ring_result *result) {
-    *result = (ring_result){io_uring_cqe_get_data64(done), done->res};
-    io_uring_cqe_seen(&ring->uring, done);
-}
-
-bool ring_wait(ring *ring, ring_result *result) {
+bool ring_wait(ring *ring) {
     struct io_uring_cqe *done;
     int wrong;
     do
         wrong = io_uring_wait_cqe(&ring->uring, &done);
     while (wrong == -EINTR || wrong == -EAGAIN);
-    if (wrong != 0) {
-        errno = -wrong;
-        return false;
-    }
-    take(ring, done, result);
-    return true;
+    errno = -wrong;
+    return wrong == 0;
 }
 
 bool ring_poll(ring *ring, ring_result *result) {
     struct io_uring_cqe *done;
     if (io_uring_peek_cqe(&ring->uring, &done) != 0)
         return false;
-    take(ring, done, result);
+    *result = (ring_result){io_uring_cqe_get_data64(done), done->res};
+    io_uring_cqe_seen(&ring->uring, done);
     return true;
 }

@@ -1,4 +1,5 @@
-/* An io_uring for reads or writes of one registered file. One thread at a time may queue, one other may wait. */
+/* An io_uring for reads or writes of one registered file. One thread at a time may queue or poll; one other may wait,
+ * and then none may poll. */
 #ifndef KVOT_RING_H
 #define KVOT_RING_H
 
@@ -29,10 +30,10 @@ typedef struct ring_result {
     int32_t result; /* bytes, or the error number, negative */
 } ring_result;
 
-/* Waits for a transfer to end. False, and errno set, if waiting failed. */
-bool ring_wait(ring *ring, ring_result *result);
+/* Waits until a transfer has ended that was not polled yet. False, and errno set, if waiting failed. */
+bool ring_wait(ring *ring);
 
-/* The same if one has ended already, else false. */
+/* What has become of the next transfer that has ended. False if there is none. */
 bool ring_poll(ring *ring, ring_result *result);
 
 #endif

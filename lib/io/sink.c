@@ -107,7 +107,7 @@ static void write_again(sink *sink, sink_buffer *b) {
 /* Waits for a write to end. */
 static void settle(sink *sink) {
     ring_result result;
-    if (!ring_wait(sink->ring, &result)) {
+    if (!ring_wait(sink->ring) || !ring_poll(sink->ring, &result)) {
         record(sink, sink->filling, errno);
         sink->under_way = 0;
         sink->lost = true;
