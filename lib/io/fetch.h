@@ -1,9 +1,9 @@
 /* Reads ranges of a file ahead of the threads that work on them.
  *
- * Ranges are put together to reads of about an extent (format.h). A fixed number of reads is under way at any time,
- * with O_DIRECT on io_uring, in the order in which their ranges are wanted; each that has arrived is taken by the next
- * free thread, whichever it is. What the page cache holds already is copied from there, and where the kernel refuses
- * io_uring or O_DIRECT, threads read for themselves.
+ * Ranges are put together to reads of about an extent (format.h). Some of them are always under way, with O_DIRECT on
+ * io_uring, in the order in which their ranges are wanted; each that has arrived is taken by the next free thread,
+ * whichever it is, and between two ranges threads see to it that the next reads are sent off. What the page cache holds
+ * already is copied from there, and where the kernel refuses io_uring or O_DIRECT, threads read for themselves.
  */
 #ifndef KVOT_FETCH_H
 #define KVOT_FETCH_H
