@@ -128,8 +128,9 @@ static kvot_status differs(const append_context *append, const char *what, kvot_
                 append->target.out.name, what);
 }
 
+/* A verbatim block's worth at a time, as each call decodes a block. */
 static kvot_status compare_tokens(const append_context *append, kvot_error *error) {
-    enum { STEP = 1 << 16 };
+    enum { STEP = FORMAT_VERBATIM_STEP / sizeof(int32_t) };
     const format_index *about = &append->plan.about;
     uint64_t n = append->old->info.tokens;
     if (n > about->n_tokens)

@@ -93,16 +93,13 @@ static kvot_status open_in_memory(bench *bench, kvot_error *error) {
 
 /* When the first layer's planes were there. */
 typedef struct first_layer {
-    size_t left;
+    size_t parts, left; /* its planes are the first parts */
     double start, seconds;
-    const kvot_plane *planes;
 } first_layer;
 
 static void ready(void *user, size_t part) {
     first_layer *first = user;
-    if (first->planes[part].section == first->planes[0].section &&
-        first->planes[part].layer == first->planes[0].layer &&
-        __atomic_sub_fetch(&first->left, 1, __ATOMIC_RELAXED) == 0)
+    if (part < first->parts && __atomic_sub_fetch(&first->left, 1, __ATOMIC_RELAXED) == 0)
         first->seconds = clock_now() - first->start;
 }
 
@@ -114,10 +111,8 @@ typedef struct restored {
 static kvot_status restore(const bench *bench, kvot_file *file, restored *restored, kvot_error *error) {
     const kvot_info *info = kvot_file_info(file);
     kvot_loading *loading;
-    first_layer first = {.start = clock_now(), .planes = info->planes};
-    while (first.left < info->n_planes && info->planes[first.left].section == info->planes[0].section &&
-           info->planes[first.left].layer == info->planes[0].layer)
-        first.left++;
+    size_t parts = file->reader.cache.units[0].n_planes;
+    first_layer first = {.parts = parts, .left = parts, .start = clock_now()};
     kvot_status status =
         kvot_loading_start(file, bench->parts, info->n_planes, NULL, &bench->run, ready, &first, &loading, error);
     if (status == KVOT_OK)

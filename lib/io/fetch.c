@@ -105,10 +105,9 @@ static bool begin_read(fetch *f, fetch_buffer *b) {
         f->no_ring = !f->ring;
     }
     /* What has arrived of a block that did not arrive whole is read again: offsets must be aligned. */
-    uint64_t skip = b->got / DIRECT_ALIGN * DIRECT_ALIGN;
-    uint64_t end = (read->end + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
-    return f->ring && ring_read(f->ring, b->bytes + skip, end - read->offset - skip, read->offset + skip,
-                                (uint64_t)(b - f->buffers)) == 0;
+    uint64_t skip = direct_down(b->got);
+    return f->ring && ring_read(f->ring, b->bytes + skip, direct_up(read->end) - read->offset - skip,
+                                read->offset + skip, (uint64_t)(b - f->buffers)) == 0;
 }
 
 static fetch_buffer *free_buffer(const fetch *f) {
@@ -156,7 +155,7 @@ static void arrive(fetch *f, ring_result result) {
     const fetch_read *read = &f->reads[b->read];
     uint64_t wanted = read->end - read->offset, before = b->got;
     if (result.result > 0) {
-        b->got = b->got / DIRECT_ALIGN * DIRECT_ALIGN + (uint64_t)result.result;
+        b->got = direct_down(b->got) + (uint64_t)result.result;
         f->stages.direct_bytes += (uint64_t)result.result;
     }
     bool again = result.result == -EINTR || result.result == -EAGAIN || (b->got > before && b->got < wanted);
@@ -330,11 +329,11 @@ static kvot_status plan_reads(fetch *f, kvot_error *error) {
             last->end = end;
             last->count++;
         } else
-            f->reads[f->n_reads++] = (fetch_read){range.offset / DIRECT_ALIGN * DIRECT_ALIGN, end, i, 1};
+            f->reads[f->n_reads++] = (fetch_read){direct_down(range.offset), end, i, 1};
     }
     for (size_t i = 0; i < f->n_reads; i++) {
         fetch_read *read = &f->reads[i];
-        uint64_t end = (read->end + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+        uint64_t end = direct_up(read->end);
         read->end = end < file_bytes ? end : file_bytes;
         largest = read->end - read->offset > largest ? read->end - read->offset : largest;
     }

@@ -12,8 +12,8 @@
 enum {
     WRITES = 8, /* at once */
     WRITE_BYTES = 1 << 20,
-    RESERVE_BYTES =
-        64 << 20, /* given to the file at once: a write that makes it longer would have to wait for others */
+    /* Given to the file at once: a write that makes it longer would have to wait for others. */
+    RESERVE_BYTES = 64 << 20,
 };
 
 typedef struct sink_buffer {
@@ -86,7 +86,7 @@ static kvot_status failure(const sink *sink, kvot_error *error) {
 
 static bool begin_write(sink *sink, sink_buffer *b) {
     /* What was written of a block that was not written whole is written again: offsets must be aligned. */
-    size_t skip = b->put / DIRECT_ALIGN * DIRECT_ALIGN;
+    size_t skip = direct_down(b->put);
     int number =
         ring_write(sink->ring, b->bytes + skip, WRITE_BYTES - skip, b->offset + skip, (uint64_t)(b - sink->buffers));
     if (number != 0)
@@ -116,7 +116,7 @@ static void settle(sink *sink) {
     sink_buffer *b = &sink->buffers[result.tag];
     size_t before = b->put;
     if (result.result > 0)
-        b->put = b->put / DIRECT_ALIGN * DIRECT_ALIGN + (size_t)result.result;
+        b->put = direct_down(b->put) + (size_t)result.result;
     bool again = result.result == -EINTR || result.result == -EAGAIN || (b->put > before && b->put < WRITE_BYTES);
     if (again && begin_write(sink, b))
         return;
