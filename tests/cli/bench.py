@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 
+from expect import expect, report
 from sequence import Sequence
 
 NO_FILTER = 125
@@ -23,14 +24,6 @@ PASS = {"seconds", "disk_limit_seconds", "decode_limit_seconds", "limit_seconds"
 TOP = {"file", "original_bytes", "stored_bytes", "zstd_bytes", "decoded_bytes", "tokens", "layers", "start_seconds",
        "start_tokens", "tokens_per_second", "cold", "warm"}
 BREAK_EVEN = {"prefill_tokens_per_second", "break_even_tokens"}
-
-
-def expect(good, what):
-    global passed, failed
-    passed += bool(good)
-    failed += not good
-    if not good:
-        print("  " + what)
 
 
 def run(directory, *words, before=(), source=None):
@@ -177,7 +170,5 @@ if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
     binary, no_uring = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-    passed = failed = 0
     main(pathlib.Path(sys.argv[3]).resolve())
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed > 0 or passed == 0)
+    sys.exit(report())

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 
-from place import longer_file
+from place import longer_file  # also finds tests/cli
+
+from expect import expect, report
 
 NO_FILTER = 125
 # Calls and the error they fail with; RLIMIT_MEMLOCK.
@@ -39,14 +41,6 @@ def run(line, directory, before=(), limits=(), **environment):
     output = out.read_bytes() if out.exists() else done.stdout
     out.unlink(missing_ok=True)
     return done.returncode, output, done.stderr
-
-
-def expect(good, what):
-    global passed, failed
-    passed += bool(good)
-    failed += not good
-    if not good:
-        print("  " + what)
 
 
 def io_uring(directory, results):
@@ -102,7 +96,6 @@ if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
     binary, no_uring, data_dir = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), pathlib.Path(sys.argv[3])
-    passed = failed = 0
     filters = can_filter()
     if not filters:
         print("system calls cannot be filtered here: io_uring is not refused")
@@ -113,5 +106,4 @@ if __name__ == "__main__":
         for content in ((data_dir / "slot-lfm2.bin").read_bytes(), longer_file(data_dir, 8, 1000)):
             with tempfile.TemporaryDirectory(dir=place) as name:
                 everything(pathlib.Path(name), content)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed > 0)
+    sys.exit(report())
