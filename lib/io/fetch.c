@@ -1,6 +1,5 @@
 #include "fetch.h"
 
-#include "../../format/format.h"
 #include "../pool.h"
 #include "direct.h"
 #include "ring.h"
@@ -16,10 +15,11 @@ enum {
     /* Buffers: two for each thread, or this many. More are no faster, and pages for them take time. */
     READS_AHEAD = 8,
     BUFFER_BYTES = 32 << 20,  /* all of them, if that is more than one for each thread and two to read into */
+    READ_BYTES = 512 << 10,   /* at most, unless a range is larger: 1 MiB is no faster, and takes twice the memory */
     SMALL_GAP = DIRECT_ALIGN, /* bytes that nobody wants are read along, rather than begin another read */
     /* Disks share their speed among the reads under way, so that of many the first arrives late: it begins with so few,
-     * and each that arrives makes room for one more, up to half of the buffers. They often arrive all at once; then the
-     * other half can be read into while these are worked on. */
+     * and each that arrives makes room for one more, until each thread has a buffer to work on and all others are being
+     * read into. */
     FIRST_READS = 2,
 };
 
@@ -162,7 +162,7 @@ static void arrive(fetch *f, ring_result result) {
     if (again && begin_read(f, b))
         return;
     f->under_way--;
-    f->most_under_way += f->most_under_way < f->n_buffers / 2;
+    f->most_under_way += f->most_under_way + f->n_threads < f->n_buffers;
     b->state = READY;
     b->arrived = b->got >= wanted;
     /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
@@ -313,8 +313,7 @@ static void *worker(void *argument) {
     return NULL;
 }
 
-/* Puts ranges together to reads. A read ends where a range begins an extent's length or more behind it, which is what a
- * writer does too: so a read is an extent, and ends where the next one starts. */
+/* Puts ranges together to reads. */
 static kvot_status plan_reads(fetch *f, kvot_error *error) {
     uint64_t file_bytes = f->jobs.in->bytes, largest = 1;
     f->reads = malloc((f->jobs.count + 1) * sizeof *f->reads);
@@ -325,7 +324,7 @@ static kvot_status plan_reads(fetch *f, kvot_error *error) {
         uint64_t end = range.offset + range.bytes;
         fetch_read *last = f->n_reads > 0 ? &f->reads[f->n_reads - 1] : NULL;
         if (last && range.offset >= last->end && range.offset - last->end <= SMALL_GAP &&
-            range.offset - last->offset < FORMAT_EXTENT_BYTES) {
+            direct_up(end) - last->offset <= READ_BYTES) {
             last->end = end;
             last->count++;
         } else
