@@ -118,7 +118,7 @@ KVOT_API kvot_status kvot_compress(const char *input, const char *output, const 
 
 typedef struct kvot_append_result {
     kvot_sizes sizes;       /* of the file as it is now */
-    uint64_t written_bytes; /* by which it grew */
+    uint64_t written_bytes; /* by which it grew: 0 if `input` holds nothing new */
     uint64_t kept_chunks;   /* of one layer's K, V or state: streams that were there already */
     uint64_t new_chunks;    /* encoded and written */
 } kvot_append_result;
@@ -134,7 +134,7 @@ typedef struct kvot_append_result {
  * made from (the checksum of the rows in planes without loss, in others the sum of their squares) or that they decode
  * to, as after a restore; else they are encoded again. So all of `input` is read, at the speed of a checksum, and a
  * restore gives `input` as it would from a file that kvot_compress made, but for rows that were restored before:
- * those stay as they are.
+ * those stay as they are. If the file holds all that `input` does, it is left as it is.
  *
  * Who has the file open meanwhile is not disturbed. A call that fails or is stopped leaves it as it was. If the process
  * or the machine dies, the file still holds its old state, whole, or the new one: readers pass over what is left behind
