@@ -16,6 +16,7 @@ static const struct {
               {"fetch", fetch_tests},
               {"arrays", array_tests},
               {"loading", loading_tests},
+              {"loading_list", loading_list_tests},
               {"loading_order", loading_order_tests},
               {"match", match_tests},
               {"map", map_tests},
