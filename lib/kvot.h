@@ -230,6 +230,11 @@ KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n,
 KVOT_API kvot_status kvot_file_positions(const kvot_file *file, size_t plane, uint64_t first, size_t n,
                                          int32_t *positions, kvot_error *error);
 
+/* Whether what the page cache does not hold of a .kvot file would be read with O_DIRECT on io_uring. Where one of them is
+ * refused, on tmpfs, which has no other place for it, and for an engine's file, it is pread. Tries it with the file's
+ * first bytes: some tenths of a millisecond. Any number of threads. */
+KVOT_API bool kvot_file_direct(const kvot_file *file);
+
 typedef struct kvot_match {
     bool model_known; /* the file says which model made it */
     uint64_t tokens;  /* leading tokens that file and list have in common; 0 if the file holds no token ids */
