@@ -330,7 +330,8 @@ KVOT_API kvot_status kvot_writer_open(const char *output, const kvot_array *shap
  * Every layer's tokens are handed over once, in any order, and in whole chunks: these begin at token 0 and where the
  * position is a multiple of 256, and end where the next one begins or the last token of all is. The chunks are encoded
  * by the calling thread and written when the call returns; the arrays are then the caller's again. Any number of
- * threads may call this for one writer at the same time, and each then works. The device and stream in `memory`, as for
+ * threads may call this for one writer at the same time, and each then works. Memory is taken for what has come, some
+ * 500 bytes for a layer's chunk, wherever its tokens are. The device and stream in `memory`, as for
  * kvot_compress_arrays, stay in use until the writer is finished or aborted. After KVOT_E_ARGUMENT nothing has happened
  * to the chunk that is to blame, nor to those behind it; after KVOT_E_IO the writer is of no more use. */
 KVOT_API kvot_status kvot_writer_put(kvot_writer *writer, size_t layer, uint32_t first, const kvot_array *keys,
