@@ -14,6 +14,7 @@ static const struct {
               {"cache", cache_tests},
               {"pool", pool_tests},
               {"fetch", fetch_tests},
+              {"output", output_tests},
               {"arrays", array_tests},
               {"loading", loading_tests},
               {"loading_list", loading_list_tests},
