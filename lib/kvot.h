@@ -487,8 +487,8 @@ typedef struct kvot_diff_result {
     kvot_diff_plane *planes;
 } kvot_diff_result;
 
-/* Compares two files, each an engine's or a .kvot that was made of one (not of arrays). They must have the same
- * structure, else KVOT_E_DIFFERENT. On success `*result` is to be given to kvot_diff_free. Element types that are not
+/* Compares two files, each an engine's or a .kvot, of the same engine or both of arrays. They must have the same
+ * structure, arrays also the same positions, else KVOT_E_DIFFERENT. On success `*result` is to be given to kvot_diff_free. Element types that are not
  * f32, f16 or bf16 count as different or not, by their bits, with errors of 0. */
 KVOT_API kvot_status kvot_diff(const char *first, const char *second, const kvot_run *run, kvot_diff_result **result,
                                kvot_error *error);
