@@ -29,7 +29,9 @@ static int append(const cli_options *options) {
                                         (json_int_t)sizes->quantized_bytes, "ratio", ratio, "written_bytes",
                                         (json_int_t)result.written_bytes, "kept_chunks", (json_int_t)result.kept_chunks,
                                         "new_chunks", (json_int_t)result.new_chunks, "seconds", seconds));
-    if (!options->quiet)
+    if (!options->quiet && result.written_bytes == 0)
+        fprintf(stderr, "%s: holds all of %s already, left as it is\n", output, input);
+    else if (!options->quiet)
         fprintf(stderr, "%s: %s appended, %llu chunks kept, %llu new; %s -> %s, %.2f times smaller, %.2f s\n", output,
                 cli_bytes(result.written_bytes), (unsigned long long)result.kept_chunks,
                 (unsigned long long)result.new_chunks, cli_bytes(sizes->original_bytes), cli_bytes(sizes->stored_bytes),
@@ -87,7 +89,7 @@ const cli_command command_compress = {
         "Compresses the KV cache file IN to IN.kvot. IN is a session, sequence or slot file of llama.cpp.\n"
         "K and V of type f32, f16 and bf16 are quantized; all else is kept without loss.\n"
         "With --append OUT.kvot, IN is a longer state of the conversation that OUT.kvot holds: only what is new is\n"
-        "compressed, as OUT.kvot was, and written behind what it holds.\n",
+        "compressed, as OUT.kvot was, and written behind what it holds. With nothing new, OUT.kvot is left as it is.\n",
     .options = "ofPCBGOMDTjq",
     .files = 1,
     .run = run,

@@ -37,7 +37,8 @@ static json_t *plane_json(const kvot_info *info, const kvot_plane *plane) {
     return object;
 }
 
-static int print_json(const kvot_info *info) {
+static int print_json(const kvot_file *file) {
+    const kvot_info *info = kvot_file_info(file);
     char digest[33];
     hex(info->model_digest, digest);
     json_t *planes = json_array();
@@ -59,11 +60,13 @@ static int print_json(const kvot_info *info) {
     json_object_set_new(root, "repeated_bytes", json_integer((json_int_t)info->repeated_bytes));
     json_object_set_new(root, "unused_bytes", json_integer((json_int_t)info->unused_bytes));
     json_object_set_new(root, "leftover_bytes", json_integer((json_int_t)info->leftover_bytes));
+    json_object_set_new(root, "reader", json_string(kvot_file_direct(file) ? "io_uring" : "pread"));
     json_object_set_new(root, "planes", planes);
     return cli_print_json(root);
 }
 
-static void print(const cli_options *options, const kvot_info *info) {
+static void print(const cli_options *options, const kvot_file *file) {
+    const kvot_info *info = kvot_file_info(file);
     char digest[33];
     hex(info->model_digest, digest);
     printf("source        %s, %s\n", info->source, info->variant);
@@ -86,6 +89,8 @@ static void print(const cli_options *options, const kvot_info *info) {
     if (info->leftover_bytes > 0)
         printf("left over     %llu bytes behind the end of the cache are left from an interrupted append\n",
                (unsigned long long)info->leftover_bytes);
+    if (info->compressed)
+        printf("reader        %s\n", kvot_file_direct(file) ? "io_uring, with O_DIRECT" : "pread");
     if (options->quiet || info->n_planes == 0)
         return;
     printf("\n%-8s %-6s %-6s %-7s %9s %9s %6s", "section", "layer", "kind", "type", "rows", "row bytes", "heads");
@@ -108,12 +113,11 @@ static int run(const cli_options *options) {
     kvot_file *file;
     if (kvot_open(options->files[0], &file, &error) != KVOT_OK)
         return cli_fail(&error);
-    const kvot_info *info = kvot_file_info(file);
     int exit_code = EXIT_DONE;
     if (options->json)
-        exit_code = print_json(info);
+        exit_code = print_json(file);
     else
-        print(options, info);
+        print(options, file);
     kvot_close(file);
     return exit_code;
 }
@@ -124,7 +128,9 @@ const cli_command command_inspect = {
     .summary = "say what is in a cache file",
     .help =
         "Describes a .kvot file, or an engine's file, from its structure alone: who wrote it, tokens, layers, sizes\n"
-        "and, in a .kvot file, the error that was measured for each plane. -q leaves the planes out.\n",
+        "and, in a .kvot file, the error that was measured for each plane, and whether io_uring or pread would read "
+        "it.\n"
+        "-q leaves the planes out.\n",
     .options = "jq",
     .files = 1,
     .run = run,

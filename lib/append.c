@@ -33,6 +33,28 @@ const format_stream *append_stream(const append_base *base, uint32_t plane, cons
     return &base->old->tables.streams[cache_stream(base->old, base->planes[plane], old)];
 }
 
+/* Whether they decode to the same, with the same loss. */
+static bool same_stream(const format_stream *a, const format_stream *b) {
+    enum { LOSS_BYTES = sizeof *a - offsetof(format_stream, squared_error) }; /* bit for bit, as it may be NaN */
+    return a->decoded_checksum == b->decoded_checksum && a->decoded_bytes == b->decoded_bytes &&
+           memcmp(&a->squared_error, &b->squared_error, LOSS_BYTES) == 0;
+}
+
+/* Bytes of an index before its streams. */
+static size_t tables_bytes(const format_tables *tables) {
+    return (size_t)((const uint8_t *)tables->streams - (const uint8_t *)tables->index);
+}
+
+bool append_is_same(const append_base *base, const cache *cache) {
+    const format_tables *old = &base->old->tables, *now = &cache->tables;
+    if (tables_bytes(old) != tables_bytes(now) || memcmp(old->index, now->index, tables_bytes(now)) != 0)
+        return false;
+    for (uint32_t s = 0; s < now->index->n_streams; s++)
+        if (!same_stream(&old->streams[s], &now->streams[s]))
+            return false;
+    return true;
+}
+
 bool append_keeps(const append_base *base, const cache *cache, cache_job job, const unit_encoder *encoder) {
     if (base->chunks[job.chunk - cache->chunks] == APPEND_NONE)
         return false;
@@ -258,11 +280,13 @@ static kvot_status write(append_context *append, const append_base *base, const 
         status = writer_open_behind(&writer, &append->target.out, bytes, error);
     if (status == KVOT_OK)
         status = compress_cache(&compress, error);
-    if (status == KVOT_OK)
+    /* Verbatim blocks that may have been written are not committed, and cut off again when the file is closed. */
+    uint64_t end = compress.nothing_new ? bytes : writer.offset;
+    if (status == KVOT_OK && !compress.nothing_new)
         status = in_place_commit(&append->target, error);
     if (status == KVOT_OK)
-        *result = (kvot_append_result){.sizes = run_sizes(cache, writer.offset),
-                                       .written_bytes = writer.offset - bytes,
+        *result = (kvot_append_result){.sizes = run_sizes(cache, end),
+                                       .written_bytes = end - bytes,
                                        .kept_chunks = compress.kept_chunks,
                                        .new_chunks = compress.new_chunks};
     writer_close(&writer);

@@ -18,6 +18,10 @@ typedef struct append_base {
  * They are if the rows are those that the streams were made from, or those that they decode to. */
 bool append_keeps(const append_base *base, const cache *cache, cache_job job, const unit_encoder *encoder);
 
+/* Whether the new cache, whose streams are encoded or kept by now, is what the old one is, so that its index would say
+ * nothing new. */
+bool append_is_same(const append_base *base, const cache *cache);
+
 /* The old stream of a plane's chunk that is kept. */
 const format_stream *append_stream(const append_base *base, uint32_t plane, const cache *cache,
                                    const cache_chunk *chunk);

@@ -137,6 +137,9 @@ kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_err
     kvot_status status = pool_run(&jobs, error);
     if (status != KVOT_OK)
         return status;
+    compress->nothing_new = compress->base && append_is_same(compress->base, cache);
+    if (compress->nothing_new)
+        return KVOT_OK;
     uint64_t bytes = format_index_bytes(cache->tables.index, UINT64_MAX);
     return writer_finish(compress->writer, cache->tables.index, bytes, error);
 }

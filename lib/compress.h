@@ -42,6 +42,7 @@ typedef struct compress_context {
     const source *source;
     const kvot_compress_options *options;
     const append_base *base; /* whose streams are kept, or NULL */
+    bool nothing_new;        /* the cache is that of `base`: no index was written */
     writer *writer;
     const kvot_run *run;
     uint64_t kept_chunks, new_chunks; /* of planes: counted */

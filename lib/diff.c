@@ -1,4 +1,4 @@
-/* Comparing two engine files, tensor by tensor. A .kvot file is restored first. */
+/* Comparing two engines' files, or two of arrays, tensor by tensor. A .kvot file is restored first. */
 #include "engines/engine.h"
 #include "measure.h"
 #include "restore.h"
@@ -7,6 +7,13 @@
 #include <string.h>
 
 enum { BLOCK_BYTES = 1 << 20 };
+
+/* What is compared: an engine's file, or arrays one after the other. */
+typedef struct diff_side {
+    input in;
+    plan plan;
+    uint32_t position; /* of the first token of arrays */
+} diff_side;
 
 typedef struct diff_context {
     const input *first, *second;
@@ -77,8 +84,61 @@ static void drop(void *memory) {
     run_buffers_free(&((diff_slot *)memory)->buffers);
 }
 
-static bool same_structure(const plan *a, const plan *b) {
-    if (a->n_segments != b->n_segments || a->n_planes != b->n_planes)
+/* What arrays restore to does not say what it is; the index does. */
+static kvot_status plan_of_arrays(diff_side *file, const format_tables *tables, kvot_error *error) {
+    const format_index *index = tables->index;
+    plan *plan = &file->plan;
+    *plan = (struct plan){.about = *index,
+                          .planes = malloc((index->n_planes + (size_t)1) * sizeof *plan->planes),
+                          .segments = malloc((index->n_segments + (size_t)1) * sizeof *plan->segments),
+                          .n_planes = index->n_planes,
+                          .n_segments = index->n_segments,
+                          .bytes = index->source_bytes};
+    if (!plan->planes || !plan->segments)
+        return fail_memory(error);
+    memcpy(plan->planes, tables->planes, index->n_planes * sizeof *plan->planes);
+    memcpy(plan->segments, tables->segments, index->n_segments * sizeof *plan->segments);
+    file->position = index->n_position_runs > 0 ? tables->position_runs[0].first : 0;
+    return KVOT_OK;
+}
+
+static kvot_status open_compressed(diff_side *file, input *in, const kvot_run *run, kvot_error *error) {
+    reader reader;
+    kvot_status status = reader_open(&reader, in, error);
+    if (status != KVOT_OK)
+        return status;
+    const format_tables *tables = &reader.cache.tables;
+    status = restore_unnamed(&reader, &file->in, NULL, run, error);
+    if (status == KVOT_OK)
+        status = strcmp(tables->index->engine, "arrays") == 0 ? plan_of_arrays(file, tables, error)
+                                                              : engine_read(&file->in, &file->plan, error);
+    reader_close(&reader);
+    return status;
+}
+
+/* To be given to close_side, also on failure. */
+static kvot_status open_side(diff_side *file, const char *path, const kvot_run *run, kvot_error *error) {
+    input in;
+    bool compressed;
+    kvot_status status = input_open(&in, path, run, error);
+    if (status != KVOT_OK)
+        return status;
+    status = reader_probe(&in, &compressed, error);
+    if (compressed)
+        return open_compressed(file, &in, run, error);
+    file->in = in;
+    return status == KVOT_OK ? engine_read(&file->in, &file->plan, error) : status;
+}
+
+static void close_side(diff_side *file) {
+    plan_free(&file->plan);
+    input_close(&file->in);
+}
+
+static bool same_structure(const diff_side *first, const diff_side *second) {
+    const plan *a = &first->plan, *b = &second->plan;
+    if (strcmp(a->about.engine, b->about.engine) != 0 || first->position != second->position ||
+        a->n_segments != b->n_segments || a->n_planes != b->n_planes)
         return false;
     for (uint32_t i = 0; i < a->n_segments; i++)
         if (a->segments[i].plane != b->segments[i].plane || a->segments[i].bytes != b->segments[i].bytes)
@@ -145,34 +205,24 @@ static kvot_status diff_plans(diff_context *diff, const kvot_run *run, kvot_diff
 kvot_status kvot_diff(const char *first_path, const char *second_path, const kvot_run *run, kvot_diff_result **result,
                       kvot_error *error) {
     run = run ? run : &run_plain;
-    input first, second;
-    plan first_plan = {0}, second_plan = {0};
+    diff_side first = {.in.fd = -1}, second = {.in.fd = -1};
     kvot_status status = run_level(error);
     if (status == KVOT_OK)
-        status = restore_open(&first, first_path, NULL, run, error);
-    if (status != KVOT_OK)
-        return status;
-    if ((status = restore_open(&second, second_path, NULL, run, error)) != KVOT_OK) {
-        input_close(&first);
-        return status;
-    }
-    status = engine_read(&first, &first_plan, error);
+        status = open_side(&first, first_path, run, error);
     if (status == KVOT_OK)
-        status = engine_read(&second, &second_plan, error);
-    if (status == KVOT_OK && !same_structure(&first_plan, &second_plan))
-        status = fail(error, KVOT_E_DIFFERENT, "%s and %s do not have the same layers, cells and types", first.name,
-                      second.name);
+        status = open_side(&second, second_path, run, error);
+    if (status == KVOT_OK && !same_structure(&first, &second))
+        status = fail(error, KVOT_E_DIFFERENT, "%s and %s do not have the same layers, cells and types", first.in.name,
+                      second.in.name);
     if (status == KVOT_OK) {
-        diff_context diff = {.first = &first, .second = &second, .plan = &first_plan};
+        diff_context diff = {.first = &first.in, .second = &second.in, .plan = &first.plan};
         status = diff_plans(&diff, run, result, error);
         free(diff.first_job);
         free(diff.offset);
         free(diff.measures);
     }
-    plan_free(&first_plan);
-    plan_free(&second_plan);
-    input_close(&first);
-    input_close(&second);
+    close_side(&first);
+    close_side(&second);
     return status;
 }
 

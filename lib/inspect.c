@@ -2,6 +2,7 @@
 #include "inspect.h"
 
 #include "engines/engine.h"
+#include "io/ring.h"
 #include "measure.h"
 
 #include <stdlib.h>
@@ -202,6 +203,10 @@ kvot_status kvot_file_positions(const kvot_file *file, size_t plane, uint64_t fi
         positions[i] = (int32_t)(run->first + (first + i - passed));
     }
     return KVOT_OK;
+}
+
+bool kvot_file_direct(const kvot_file *file) {
+    return file->info.compressed && ring_would_read(file->reader.in.fd);
 }
 
 void kvot_close(kvot_file *file) {

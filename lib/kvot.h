@@ -118,7 +118,7 @@ KVOT_API kvot_status kvot_compress(const char *input, const char *output, const 
 
 typedef struct kvot_append_result {
     kvot_sizes sizes;       /* of the file as it is now */
-    uint64_t written_bytes; /* by which it grew */
+    uint64_t written_bytes; /* by which it grew: 0 if `input` holds nothing new */
     uint64_t kept_chunks;   /* of one layer's K, V or state: streams that were there already */
     uint64_t new_chunks;    /* encoded and written */
 } kvot_append_result;
@@ -134,7 +134,7 @@ typedef struct kvot_append_result {
  * made from (the checksum of the rows in planes without loss, in others the sum of their squares) or that they decode
  * to, as after a restore; else they are encoded again. So all of `input` is read, at the speed of a checksum, and a
  * restore gives `input` as it would from a file that kvot_compress made, but for rows that were restored before:
- * those stay as they are.
+ * those stay as they are. If the file holds all that `input` does, it is left as it is.
  *
  * Who has the file open meanwhile is not disturbed. A call that fails or is stopped leaves it as it was. If the process
  * or the machine dies, the file still holds its old state, whole, or the new one: readers pass over what is left behind
@@ -229,6 +229,11 @@ KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n,
  * Any number of threads. */
 KVOT_API kvot_status kvot_file_positions(const kvot_file *file, size_t plane, uint64_t first, size_t n,
                                          int32_t *positions, kvot_error *error);
+
+/* Whether what the page cache does not hold of a .kvot file would be read with O_DIRECT on io_uring. Where one of them is
+ * refused, on tmpfs, which has no other place for it, and for an engine's file, it is pread. Tries it with the file's
+ * first bytes: some tenths of a millisecond. Any number of threads. */
+KVOT_API bool kvot_file_direct(const kvot_file *file);
 
 typedef struct kvot_match {
     bool model_known; /* the file says which model made it */
@@ -325,7 +330,8 @@ KVOT_API kvot_status kvot_writer_open(const char *output, const kvot_array *shap
  * Every layer's tokens are handed over once, in any order, and in whole chunks: these begin at token 0 and where the
  * position is a multiple of 256, and end where the next one begins or the last token of all is. The chunks are encoded
  * by the calling thread and written when the call returns; the arrays are then the caller's again. Any number of
- * threads may call this for one writer at the same time, and each then works. The device and stream in `memory`, as for
+ * threads may call this for one writer at the same time, and each then works. Memory is taken for what has come, some
+ * 500 bytes for a layer's chunk, wherever its tokens are. The device and stream in `memory`, as for
  * kvot_compress_arrays, stay in use until the writer is finished or aborted. After KVOT_E_ARGUMENT nothing has happened
  * to the chunk that is to blame, nor to those behind it; after KVOT_E_IO the writer is of no more use. */
 KVOT_API kvot_status kvot_writer_put(kvot_writer *writer, size_t layer, uint32_t first, const kvot_array *keys,
@@ -481,8 +487,8 @@ typedef struct kvot_diff_result {
     kvot_diff_plane *planes;
 } kvot_diff_result;
 
-/* Compares two files, each an engine's or a .kvot that was made of one (not of arrays). They must have the same
- * structure, else KVOT_E_DIFFERENT. On success `*result` is to be given to kvot_diff_free. Element types that are not
+/* Compares two files, each an engine's or a .kvot, of the same engine or both of arrays. They must have the same
+ * structure, arrays also the same positions, else KVOT_E_DIFFERENT. On success `*result` is to be given to kvot_diff_free. Element types that are not
  * f32, f16 or bf16 count as different or not, by their bits, with errors of 0. */
 KVOT_API kvot_status kvot_diff(const char *first, const char *second, const kvot_run *run, kvot_diff_result **result,
                                kvot_error *error);

@@ -1,34 +1,18 @@
 /* Loading: parts of planes into the caller's memory, layer by layer. */
 #include "array.h"
 #include "inspect.h"
+#include "loading_list.h"
 #include "run.h"
-#include "wanted.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct loading_part {
-    kvot_part part;
-    const format_plane *plane;
-    uint32_t first_chunk, end_chunk; /* that hold its rows */
-    uint32_t rank;                   /* first part of the same layer */
-    _Atomic uint32_t left;           /* chunks that are not there yet */
-    bool ready;
-} loading_part;
-
-/* A chunk of a part, in the order in which they are read. */
-typedef struct loading_chunk {
-    uint32_t part, chunk;
-} loading_chunk;
 
 struct kvot_loading {
     const reader *reader;
     loading_part *parts;
-    size_t n_parts, left;  /* left: parts that are not there yet */
-    loading_chunk *chunks; /* of `wanted` */
-    wanted wanted;
+    size_t n_parts, left; /* left: parts that are not there yet */
+    loading_list list;
     run_place place;
     kvot_memory memory;
     kvot_run run;
@@ -122,11 +106,12 @@ static kvot_status load(const kvot_loading *loading, run_buffers *b, const loadi
 
 static kvot_status work(void *context, size_t range, const uint8_t *stored, void *memory, kvot_error *error) {
     kvot_loading *loading = context;
-    const wanted_stream *of = &loading->wanted.streams[range];
-    size_t number = loading->chunks[range].part;
+    const cache *cache = &loading->reader->cache;
+    size_t number = loading->list.chunks[range].part;
     loading_part *part = &loading->parts[number];
-    share share = share_of(&part->part, of->chunk);
-    kvot_status status = load(loading, memory, part, share, of->stream, stored, error);
+    share share = share_of(&part->part, &cache->chunks[loading->list.chunks[range].chunk]);
+    uint32_t stream = cache_stream(cache, (uint32_t)part->part.plane, share.chunk);
+    kvot_status status = load(loading, memory, part, share, stream, stored, error);
     if (status != KVOT_OK)
         return status;
     run_progress_count(&loading->progress, (uint64_t)share.rows * part->plane->row_bytes);
@@ -178,62 +163,11 @@ static kvot_status check(const kvot_file *file, const kvot_part *part, kvot_erro
     return KVOT_OK;
 }
 
-static int by_need(const void *left, const void *right, void *context) {
-    const loading_chunk *a = left, *b = right;
-    const loading_part *parts = context;
-    if (parts[a->part].rank != parts[b->part].rank)
-        return parts[a->part].rank < parts[b->part].rank ? -1 : 1;
-    if (a->chunk != b->chunk)
-        return a->chunk < b->chunk ? -1 : 1;
-    return a->part < b->part ? -1 : a->part > b->part;
-}
-
-/* Lists the chunks in the order in which they are read: layer by layer, and in a layer as the file has them, K and V of
- * a chunk side by side. */
-static kvot_status list_chunks(kvot_loading *loading, kvot_error *error) {
-    const cache *cache = &loading->reader->cache;
-    size_t n = 0;
-    uint32_t *first_of_unit = malloc((cache->tables.index->n_planes + (size_t)1) * sizeof *first_of_unit);
-    if (!first_of_unit)
-        return fail_memory(error);
-    memset(first_of_unit, 0xff, cache->tables.index->n_planes * sizeof *first_of_unit);
-    for (size_t p = 0; p < loading->n_parts; p++) {
-        loading_part *part = &loading->parts[p];
-        uint32_t plane = (uint32_t)part->part.plane, unit = plane;
-        while (unit > 0 && cache->tables.planes[unit - 1].rowset == part->plane->rowset &&
-               cache->tables.planes[unit - 1].layer == part->plane->layer)
-            unit--;
-        if (first_of_unit[unit] == UINT32_MAX)
-            first_of_unit[unit] = (uint32_t)p;
-        part->rank = first_of_unit[unit];
-        part->first_chunk = cache_find_chunk(cache, part->plane->rowset, (uint32_t)part->part.first);
-        part->end_chunk =
-            1 + cache_find_chunk(cache, part->plane->rowset, (uint32_t)(part->part.first + part->part.to.tokens - 1));
-        part->left = part->end_chunk - part->first_chunk;
-        n += part->left;
-    }
-    free(first_of_unit);
-    loading->chunks = malloc((n + 1) * sizeof *loading->chunks);
-    if (!loading->chunks)
-        return fail_memory(error);
-    n = 0;
-    for (size_t p = 0; p < loading->n_parts; p++)
-        for (uint32_t c = loading->parts[p].first_chunk; c < loading->parts[p].end_chunk; c++)
-            loading->chunks[n++] = (loading_chunk){(uint32_t)p, c};
-    qsort_r(loading->chunks, n, sizeof *loading->chunks, by_need, loading->parts);
-    kvot_status status = KVOT_OK;
-    for (size_t i = 0; i < n && status == KVOT_OK; i++)
-        status = wanted_chunk(&loading->wanted, cache, (uint32_t)loading->parts[loading->chunks[i].part].part.plane,
-                              &cache->chunks[loading->chunks[i].chunk], error);
-    return status == KVOT_OK ? wanted_ranges(&loading->wanted, cache, error) : status;
-}
-
 static void loading_free(kvot_loading *loading) {
     run_place_close(&loading->place);
-    wanted_free(&loading->wanted);
+    loading_list_free(&loading->list);
     pthread_cond_destroy(&loading->news);
     pthread_mutex_destroy(&loading->lock);
-    free(loading->chunks);
     free(loading->parts);
     free(loading);
 }
@@ -263,7 +197,9 @@ static kvot_status prepare(kvot_loading *loading, const kvot_file *file, const k
             status = fail(error, KVOT_E_ARGUMENT, "bytes are not loaded to a device");
     if (status == KVOT_OK)
         status = run_place_open(&loading->memory, run, &loading->place, error);
-    return status == KVOT_OK ? list_chunks(loading, error) : status;
+    if (status != KVOT_OK)
+        return status;
+    return loading_list_open(&loading->list, loading->parts, n, &file->reader.cache, error);
 }
 
 kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n, const kvot_memory *memory,
@@ -281,8 +217,8 @@ kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n
     kvot_status status = prepare(loading, file, parts, n, memory, run, error);
     if (status == KVOT_OK) {
         fetch_jobs jobs = {.in = &file->reader.in,
-                           .ranges = loading->wanted.ranges,
-                           .count = loading->wanted.count,
+                           .ranges = loading->list.ranges,
+                           .count = loading->list.count,
                            .threads = run_threads(run, loading->place.device),
                            .slot_bytes = sizeof(run_buffers),
                            .context = loading,

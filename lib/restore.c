@@ -42,12 +42,12 @@ static kvot_status work(void *context, size_t range, const uint8_t *stored, void
 static kvot_status list_streams(wanted *wanted, const cache *target, bool whole, kvot_error *error) {
     if (whole)
         return wanted_all(wanted, target, error);
-    kvot_status status = KVOT_OK;
-    for (uint64_t number = target->tables.index->n_verbatim; number < target->n_jobs; number++) {
+    kvot_status status = wanted_open(wanted, target->tables.index->n_streams, error);
+    for (uint64_t number = target->tables.index->n_verbatim; number < target->n_jobs && status == KVOT_OK; number++) {
         cache_job job = cache_locate(target, number);
-        for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++)
+        for (uint32_t i = 0; i < job.unit->n_planes; i++)
             if (cache_occurs(target, job.unit->first_plane + i, job.chunk))
-                status = wanted_chunk(wanted, target, job.unit->first_plane + i, job.chunk, error);
+                wanted_chunk(wanted, target, job.unit->first_plane + i, job.chunk);
     }
     return status;
 }
@@ -55,11 +55,9 @@ static kvot_status list_streams(wanted *wanted, const cache *target, bool whole,
 /* Restores `target`, the reader's cache or a part of it. `*bytes_read`: of the streams that it took. */
 static kvot_status restore_to(const reader *reader, const cache *target, output *out, const kvot_run *run,
                               device *device, uint64_t *bytes_read, kvot_error *error) {
-    wanted wanted = {0};
+    wanted wanted;
     run_progress progress = {.run = run};
     kvot_status status = list_streams(&wanted, target, target == &reader->cache, error);
-    if (status == KVOT_OK)
-        status = wanted_ranges(&wanted, target, error);
     if (status == KVOT_OK) {
         for (uint64_t i = 0; i < wanted.count; i++) {
             progress.total += wanted_bytes(target, &wanted.streams[i]);

@@ -5,7 +5,6 @@
 #include <fenv.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* An encoder that no thread uses, and whose lane it may have. */
 typedef struct idle {
@@ -16,6 +15,18 @@ typedef struct idle {
     struct idle *next;
 } idle;
 
+/* A layer's chunk that has come. */
+typedef struct chunk_entry {
+    uint64_t number; /* chunk * layers + layer + 1; 0: there is none here */
+    format_stream streams[2];
+} chunk_entry;
+
+/* Chunks may come in any order, the last ones first; so they are hashed. At least half of the room is free. */
+typedef struct chunk_table {
+    chunk_entry *chunks;
+    uint64_t room, count;
+} chunk_table;
+
 struct kvot_writer {
     kvot_run run;
     run_place place; /* of arrays of the host */
@@ -24,12 +35,48 @@ struct kvot_writer {
     output out;
     pthread_mutex_t lock; /* of what follows */
     writer file;
-    format_stream *streams; /* [chunk][plane]; stored_bytes is 0 where none has come yet */
-    uint64_t n_streams;
+    chunk_table put;
     idle *idle;
     kvot_status status; /* a failure that left the file behind unfinished */
     kvot_error failure;
 };
+
+/* Where a chunk is or would be; NULL where there is no room at all. */
+static chunk_entry *find_chunk(const chunk_table *table, uint64_t number) {
+    if (table->room == 0)
+        return NULL;
+    uint64_t at = (number * 0x9e3779b97f4a7c15u >> 32) % table->room;
+    while (table->chunks[at].number != 0 && table->chunks[at].number != number)
+        at = (at + 1) % table->room;
+    return &table->chunks[at];
+}
+
+/* Makes room for one more chunk. */
+static kvot_status grow_table(chunk_table *table, kvot_error *error) {
+    enum { FIRST_ROOM = 64 };
+    if (table->count < table->room / 2)
+        return KVOT_OK;
+    chunk_table larger = {.room = table->room > 0 ? 2 * table->room : FIRST_ROOM, .count = table->count};
+    larger.chunks = calloc(larger.room, sizeof *larger.chunks);
+    if (!larger.chunks)
+        return fail_memory(error);
+    for (uint64_t i = 0; i < table->room; i++)
+        if (table->chunks[i].number != 0)
+            *find_chunk(&larger, table->chunks[i].number) = table->chunks[i];
+    free(table->chunks);
+    *table = larger;
+    return KVOT_OK;
+}
+
+static uint64_t number_of(const kvot_writer *to, uint32_t chunk, uint32_t layer) {
+    return (uint64_t)chunk * (to->plan.n_planes / 2) + layer + 1;
+}
+
+/* Of `left` tokens from this position on, how many belong to its chunk. */
+static uint32_t rows_at(const kvot_writer *to, uint32_t position, uint32_t left) {
+    uint32_t rows = to->chunk_rows - position % to->chunk_rows;
+    return rows < left ? rows : left;
+}
 
 static void free_encoder(idle *encoder) {
     unit_encoder_free(&encoder->encoder);
@@ -49,7 +96,7 @@ void kvot_writer_abort(kvot_writer *to) {
     plan_free(&to->plan);
     run_place_close(&to->place);
     pthread_mutex_destroy(&to->lock);
-    free(to->streams);
+    free(to->put.chunks);
     free(to);
 }
 
@@ -114,23 +161,21 @@ static void give_encoder_back(kvot_writer *to, idle *encoder) {
 /* Appends the streams of a chunk. The lock is held. */
 static kvot_status append(kvot_writer *to, const unit_encoder *encoder, uint32_t layer, uint32_t chunk,
                           kvot_error *error) {
-    uint64_t needed = ((uint64_t)chunk + 1) * to->plan.n_planes;
-    kvot_status status = KVOT_OK;
     if (to->status != KVOT_OK)
         return fail(error, to->status, "%s", to->failure.text);
-    if (needed > to->n_streams) {
-        if ((status = grow(&to->streams, to->n_streams, needed, sizeof *to->streams, error)) != KVOT_OK)
-            return status;
-        memset(to->streams + to->n_streams, 0, (needed - to->n_streams) * sizeof *to->streams);
-        to->n_streams = needed;
-    }
-    format_stream *at = to->streams + needed - to->plan.n_planes + 2 * layer;
-    if (at->stored_bytes > 0)
+    kvot_status status = grow_table(&to->put, error);
+    if (status != KVOT_OK)
+        return status;
+    chunk_entry *at = find_chunk(&to->put, number_of(to, chunk, layer));
+    if (at->number != 0)
         return fail(error, KVOT_E_ARGUMENT, "layer %u: its chunk %u was handed over before", layer, chunk);
+    at->number = number_of(to, chunk, layer);
+    to->put.count++;
     for (uint32_t i = 0; i < 2 && to->status == KVOT_OK; i++) {
         const unit_stream *from = &encoder->streams[i];
-        at[i] = from->about;
-        to->status = writer_stream(&to->file, from->bytes, from->about.stored_bytes, &at[i].offset, &to->failure);
+        at->streams[i] = from->about;
+        to->status =
+            writer_stream(&to->file, from->bytes, from->about.stored_bytes, &at->streams[i].offset, &to->failure);
     }
     return to->status == KVOT_OK ? KVOT_OK : fail(error, to->status, "%s", to->failure.text);
 }
@@ -166,8 +211,7 @@ static kvot_status put_rows(kvot_writer *to, const run_place *place, uint32_t la
     kvot_status status = KVOT_OK;
     for (uint32_t row = 0, n; row < tokens && status == KVOT_OK; row += n) {
         uint32_t position = to->position + first + row;
-        n = to->chunk_rows - position % to->chunk_rows;
-        n = n < tokens - row ? n : tokens - row;
+        n = rows_at(to, position, tokens - row);
         status = put_chunk(to, &encoder->encoder, place, layer, arrays, row, n, position, error);
     }
     fesetenv(&before);
@@ -207,24 +251,31 @@ kvot_status kvot_writer_put(kvot_writer *to, size_t layer, uint32_t first, const
     return status == KVOT_OK ? put_rows(to, &place, (uint32_t)layer, arrays, first, error) : status;
 }
 
-/* Enters the streams that have come into the index. */
-static kvot_status collect(const kvot_writer *to, const cache *cache, kvot_error *error) {
-    const format_tables *tables = &cache->tables;
-    format_stream *streams = (format_stream *)tables->streams;
-    uint32_t n_planes = to->plan.n_planes;
-    for (uint32_t c = 0; c < tables->index->n_chunks; c++) {
-        for (uint32_t p = 0; p < n_planes; p++) {
-            uint64_t at = (uint64_t)c * n_planes + p;
-            uint32_t rows = at < to->n_streams ? to->streams[at].decoded_bytes / tables->planes[p].row_bytes : 0;
-            if (rows != cache->chunks[c].rows)
-                return fail(error, KVOT_E_ARGUMENT, "layer %u: of the %u tokens from %u on, %u were handed over", p / 2,
-                            cache->chunks[c].rows, cache->chunks[c].first_row, rows);
-            streams[cache_stream(cache, p, &cache->chunks[c])] = to->streams[at];
+/* Before memory is taken for `tokens` tokens, which may be any number. */
+static kvot_status check_complete(const kvot_writer *to, uint32_t tokens, kvot_error *error) {
+    uint32_t n_layers = to->plan.n_planes / 2, chunk = 0;
+    for (uint32_t first = 0, rows; first < tokens; first += rows, chunk++) {
+        rows = rows_at(to, to->position + first, tokens - first);
+        for (uint32_t layer = 0; layer < n_layers; layer++) {
+            const chunk_entry *put = find_chunk(&to->put, number_of(to, chunk, layer));
+            uint32_t come = put ? put->streams[0].decoded_bytes / to->plan.planes[2 * layer].row_bytes : 0;
+            if (come != rows)
+                return fail(error, KVOT_E_ARGUMENT, "layer %u: of the %u tokens from %u on, %u were handed over", layer,
+                            rows, first, come);
         }
     }
-    if (to->n_streams > (uint64_t)tables->index->n_chunks * n_planes)
+    if (to->put.count > (uint64_t)chunk * n_layers)
         return fail(error, KVOT_E_ARGUMENT, "more tokens were handed over than there are");
     return KVOT_OK;
+}
+
+/* Enters the streams that have come into the index. */
+static void collect(const kvot_writer *to, const cache *cache) {
+    format_stream *streams = (format_stream *)cache->tables.streams;
+    for (uint32_t c = 0; c < cache->tables.index->n_chunks; c++)
+        for (uint32_t p = 0; p < to->plan.n_planes; p++)
+            streams[cache_stream(cache, p, &cache->chunks[c])] =
+                find_chunk(&to->put, number_of(to, c, p / 2))->streams[p % 2];
 }
 
 kvot_status kvot_writer_finish(kvot_writer *to, uint32_t tokens, const int32_t *ids, size_t n_ids, kvot_sizes *sizes,
@@ -236,12 +287,13 @@ kvot_status kvot_writer_finish(kvot_writer *to, uint32_t tokens, const int32_t *
     if (status == KVOT_OK && (tokens == 0 || (n_ids > 0 && !ids)))
         status = fail(error, KVOT_E_ARGUMENT, "there are no tokens, or no token ids where they are counted");
     if (status == KVOT_OK)
+        status = check_complete(to, tokens, error);
+    if (status == KVOT_OK)
         status = compress_plan_tokens(&to->plan, to->position, tokens, n_ids, error);
     if (status == KVOT_OK)
         status = rows_to_cache(&to->plan, &in, &cache, error);
-    if (status == KVOT_OK)
-        status = collect(to, &cache, error);
     if (status == KVOT_OK) {
+        collect(to, &cache);
         run_progress progress = {.run = &to->run};
         compress_context compress = {.cache = &cache, .source = &source, .writer = &to->file, .progress = &progress};
         status = compress_write(&compress, cache.tables.index->n_verbatim, error);

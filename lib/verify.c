@@ -113,12 +113,10 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
     if (verify->original && verify->original->bytes != cache->tables.index->source_bytes)
         return differs(verify, "it has another length", error);
     run_progress progress = run_progress_start(run, cache, 1);
-    wanted wanted = {0};
+    wanted wanted;
     verify->progress = &progress;
     verify->wanted = &wanted;
     kvot_status status = wanted_all(&wanted, cache, error);
-    if (status == KVOT_OK)
-        status = wanted_ranges(&wanted, cache, error);
     fetch_jobs jobs = {.in = &verify->reader->in,
                        .ranges = wanted.ranges,
                        .count = wanted.count,

@@ -1,7 +1,5 @@
 #include "wanted.h"
 
-#include "plan.h"
-
 #include <stdlib.h>
 
 void wanted_free(wanted *wanted) {
@@ -10,43 +8,32 @@ void wanted_free(wanted *wanted) {
     *wanted = (struct wanted){0};
 }
 
-static kvot_status add(wanted *wanted, wanted_stream stream, kvot_error *error) {
-    kvot_status status = grow(&wanted->streams, wanted->count, wanted->count + 1, sizeof stream, error);
-    if (status == KVOT_OK)
-        wanted->streams[wanted->count++] = stream;
-    return status;
+kvot_status wanted_open(wanted *wanted, uint64_t n, kvot_error *error) {
+    *wanted = (struct wanted){.streams = malloc((n + 1) * sizeof *wanted->streams),
+                              .ranges = malloc((n + 1) * sizeof *wanted->ranges)};
+    return wanted->streams && wanted->ranges ? KVOT_OK : fail_memory(error);
 }
 
-kvot_status wanted_block(wanted *wanted, uint32_t block, kvot_error *error) {
-    return add(wanted, (wanted_stream){.stream = block, .plane = FORMAT_VERBATIM}, error);
+static void add(wanted *wanted, const cache *cache, wanted_stream stream) {
+    const format_stream *about = &cache->tables.streams[stream.stream];
+    wanted->streams[wanted->count] = stream;
+    wanted->ranges[wanted->count++] = (fetch_range){about->offset, about->stored_bytes};
 }
 
-kvot_status wanted_chunk(wanted *wanted, const cache *cache, uint32_t plane, const cache_chunk *chunk,
-                         kvot_error *error) {
-    return add(wanted, (wanted_stream){cache_stream(cache, plane, chunk), plane, chunk}, error);
+void wanted_chunk(wanted *wanted, const cache *cache, uint32_t plane, const cache_chunk *chunk) {
+    add(wanted, cache, (wanted_stream){cache_stream(cache, plane, chunk), plane, chunk});
 }
 
 kvot_status wanted_all(wanted *wanted, const cache *cache, kvot_error *error) {
-    kvot_status status = KVOT_OK;
+    kvot_status status = wanted_open(wanted, cache->tables.index->n_streams, error);
     for (uint64_t number = 0; number < cache->n_jobs && status == KVOT_OK; number++) {
         cache_job job = cache_locate(cache, number);
         if (job.verbatim)
-            status = wanted_block(wanted, job.block, error);
-        for (uint32_t i = 0; !job.verbatim && i < job.unit->n_planes && status == KVOT_OK; i++)
-            status = wanted_chunk(wanted, cache, job.unit->first_plane + i, job.chunk, error);
+            add(wanted, cache, (wanted_stream){.stream = job.block, .plane = FORMAT_VERBATIM});
+        for (uint32_t i = 0; !job.verbatim && i < job.unit->n_planes; i++)
+            wanted_chunk(wanted, cache, job.unit->first_plane + i, job.chunk);
     }
     return status;
-}
-
-kvot_status wanted_ranges(wanted *wanted, const cache *cache, kvot_error *error) {
-    wanted->ranges = malloc((wanted->count + 1) * sizeof *wanted->ranges);
-    if (!wanted->ranges)
-        return fail_memory(error);
-    for (uint64_t i = 0; i < wanted->count; i++) {
-        const format_stream *about = &cache->tables.streams[wanted->streams[i].stream];
-        wanted->ranges[i] = (fetch_range){about->offset, about->stored_bytes};
-    }
-    return KVOT_OK;
 }
 
 const format_plane *wanted_plane(const cache *cache, const wanted_stream *of) {

@@ -12,24 +12,21 @@ typedef struct wanted_stream {
     const cache_chunk *chunk; /* of the plane */
 } wanted_stream;
 
-/* Zeroed to begin with. */
 typedef struct wanted {
     wanted_stream *streams;
+    fetch_range *ranges; /* where they are in the file */
     uint64_t count;
-    fetch_range *ranges; /* of the file: wanted_ranges */
 } wanted;
 
+/* None yet, with room for `n`. To be given to wanted_free, also on failure. */
+kvot_status wanted_open(wanted *wanted, uint64_t n, kvot_error *error);
 void wanted_free(wanted *wanted);
 
-kvot_status wanted_block(wanted *wanted, uint32_t block, kvot_error *error);
-kvot_status wanted_chunk(wanted *wanted, const cache *cache, uint32_t plane, const cache_chunk *chunk,
-                         kvot_error *error);
+/* Adds one; there must be room. */
+void wanted_chunk(wanted *wanted, const cache *cache, uint32_t plane, const cache_chunk *chunk);
 
-/* All of a cache, in the order of its jobs. */
+/* All of a cache, in the order of its jobs. To be given to wanted_free, also on failure. */
 kvot_status wanted_all(wanted *wanted, const cache *cache, kvot_error *error);
-
-/* Fills in where the streams are. */
-kvot_status wanted_ranges(wanted *wanted, const cache *cache, kvot_error *error);
 
 /* Rows that the stream decodes to, their plane, and bytes of the source that it stands for. */
 uint32_t wanted_rows(const cache *cache, const wanted_stream *of);

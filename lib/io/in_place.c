@@ -12,6 +12,11 @@ static kvot_status replaced(const in_place *file, kvot_error *error) {
     return fail(error, KVOT_E_IO, "%s: was replaced meanwhile", file->out.name);
 }
 
+static bool is_longer(int fd, uint64_t bytes) {
+    struct stat about;
+    return fstat(fd, &about) < 0 || (uint64_t)about.st_size > bytes;
+}
+
 static bool same_file(const struct stat *a, const struct stat *b) {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
@@ -49,8 +54,7 @@ kvot_status in_place_is(const in_place *file, const input *in, kvot_error *error
 }
 
 kvot_status in_place_start(in_place *file, uint64_t bytes, uint64_t offset, kvot_error *error) {
-    struct stat about;
-    bool cut = fstat(file->out.fd, &about) == 0 && (uint64_t)about.st_size > bytes;
+    bool cut = is_longer(file->out.fd, bytes);
     /* What is cut off must not come back, after a crash, behind half of what is written now. */
     if ((cut && (!end_file(file->out.fd, bytes) || fdatasync(file->out.fd) < 0)) ||
         lseek(file->out.fd, (off_t)offset, SEEK_SET) < 0)
@@ -69,7 +73,8 @@ kvot_status in_place_commit(in_place *file, kvot_error *error) {
 }
 
 void in_place_close(in_place *file) {
-    if (file->started && !end_file(file->out.fd, file->bytes))
+    /* To a file that is as long as it was, nothing is done: it keeps its times. */
+    if (file->started && is_longer(file->out.fd, file->bytes) && !end_file(file->out.fd, file->bytes))
         file->started = false; /* what is left is an interrupted append, which readers pass over */
     output_close(&file->out);
     free(file->path);

@@ -35,7 +35,8 @@ typedef struct output {
     const kvot_run *run;
     uint64_t appended; /* bytes */
     bool spooled;
-    int stream; /* where a spooled output goes, else -1 */
+    unsigned mode; /* that it gets in output_commit, 0 if it has it already */
+    int stream;    /* where a spooled output goes, else -1 */
 } output;
 
 #define OUTPUT_NONE .fd = -1, .directory = -1, .stream = -1

@@ -21,6 +21,9 @@ static kvot_status open_temporary(output *out, unsigned mode, kvot_error *error)
     free(copy);
     if (out->directory >= 0 || errno == EACCES) /* one that may be written, but not listed, cannot be synced */
         out->fd = temporary_open(out->directory, out->path, mode, &out->temporary);
+    /* A file that its owner may not write could not be opened again to write it (direct.h). */
+    if (!(mode & S_IWUSR))
+        out->mode = mode;
     return out->fd >= 0 ? KVOT_OK : fail_errno(error, out->name, "write");
 }
 
@@ -180,6 +183,8 @@ kvot_status output_commit(output *out, kvot_error *error) {
         return copy_spool(out, error);
     if (!out->path)
         return KVOT_OK;
+    if (out->mode)
+        fchmod(out->fd, out->mode);
     kvot_status status = output_sync(out, error);
     if (status != KVOT_OK)
         return status;

@@ -1,8 +1,14 @@
 #include "ring.h"
 
+#include "direct.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
+#include <linux/magic.h>
 #include <stdlib.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 struct ring {
     struct io_uring uring;
@@ -93,4 +99,20 @@ bool ring_poll(ring *ring, ring_result *result) {
     *result = (ring_result){io_uring_cqe_get_data64(done), done->res};
     io_uring_cqe_seen(&ring->uring, done);
     return true;
+}
+
+bool ring_would_read(int fd) {
+    static _Alignas(DIRECT_ALIGN) uint8_t page[DIRECT_ALIGN]; /* nobody looks at it */
+    struct statfs about;
+    if (fstatfs(fd, &about) == 0 && (about.f_type == TMPFS_MAGIC || about.f_type == RAMFS_MAGIC))
+        return false;
+    int direct = direct_open(fd, O_RDONLY);
+    ring *ring = direct >= 0 ? ring_open(direct, 1) : NULL;
+    ring_result result;
+    bool read = ring && ring_read(ring, page, sizeof page, 0, 0) == 0 && ring_wait(ring) && ring_poll(ring, &result);
+    ring_close(ring);
+    if (direct >= 0)
+        close(direct);
+    /* Some file systems refuse O_DIRECT only now. */
+    return read && result.result != -EINVAL && result.result != -EOPNOTSUPP;
 }

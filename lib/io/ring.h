@@ -13,6 +13,10 @@ typedef struct ring ring;
  * caller's, and open. */
 ring *ring_open(int fd, unsigned depth);
 
+/* Whether what the page cache does not hold of a file would be read with O_DIRECT on a ring: reads its first bytes so.
+ * Of tmpfs it holds everything. */
+bool ring_would_read(int fd);
+
 /* Registers the memory of all transfers to come, which is then pinned once and not for each of them. Only a matter of
  * speed: RLIMIT_MEMLOCK may forbid it. Not while another thread queues. */
 void ring_register(ring *ring, uint8_t *memory, size_t bytes);

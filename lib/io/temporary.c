@@ -128,7 +128,7 @@ static int make(const char *name, unsigned mode) {
         return -1;
     }
     if (mode)
-        fchmod(fd, mode); /* a file system without permissions refuses, and has nothing to protect */
+        fchmod(fd, mode | S_IWUSR); /* a file system without permissions refuses, and has nothing to protect */
     return fd;
 }
 

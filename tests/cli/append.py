@@ -116,8 +116,9 @@ class Folder:
         return None if result.code == BAD_FILE else self["out"] if result.code == DONE else result
 
     def append(self, old, data, *options):
-        """The .kvot file `old` after appending, and what --json says."""
+        """The .kvot file `old` after appending, and what --json says. `written`: when it was written before."""
         self["grown.kvot"], self["in"] = old, data
+        self.written = os.stat(self.path / "grown.kvot").st_mtime_ns
         result = self.run("compress", "--json", "--append", "grown.kvot", *options, "in")
         assert result.code == DONE, result
         return self["grown.kvot"], json.loads(result.out)
@@ -164,7 +165,9 @@ def same_files(folder, data_dir):
             for options in SETTINGS[:2]:
                 old = folder.compress(data, *options)
                 file, said = folder.append(old, data)
-                group.check(file.startswith(old) and said["new_chunks"] == 0, f"{path.name}: {said}")
+                group.check(file == old and said["new_chunks"] == said["written_bytes"] == 0, f"{path.name}: {said}")
+                group.check(said["stored_bytes"] == len(old), f"{path.name}: {said}, not {len(old)}")
+                group.check(folder.written == os.stat(folder.path / "grown.kvot").st_mtime_ns, f"{path.name}: written to")
                 decoded, _, index = decoder.decode(file, strict=True)
                 streams = sum(len(plane.streams) for plane in index.planes)
                 group.check(said["kept_chunks"] == streams, f"{path.name}: {said}, not {streams}")
@@ -181,6 +184,9 @@ def changed_rows(folder, data_dir):
             file, said = folder.append(old, data)
             group.check(said["kept_chunks"] == 2 * len(state.tensors) - 2, f"K and V of a chunk are new: {said}")
             group.check(folder.restore(file) == folder.restore(folder.compress(data, *options)), f"{options}: restore")
+        # What an interrupted append has left is cut off also where there is nothing new.
+        old = folder.compress(state.cut(SHORT))
+        group.check(folder.append(old + bytes(9999), state.cut(SHORT))[0] == old, "what is left behind is cut off")
         # A cache that was restored and gone on with is not quantized a second time.
         old = folder.compress(state.cut(512))
         restored = State(folder.restore(old))

@@ -51,6 +51,7 @@ def check_pass(result, name, info, refused, what):
     read = stages["direct_bytes"] + stages["copied_bytes"]
     expect(sum(p["stored_bytes"] for p in info["planes"]) <= read <= result["stored_bytes"] + 4096, f"{what}: read {read}")
     expect(stages["reader"] == ("io_uring" if stages["direct_bytes"] else "pread"), f"{what}: reader {stages}")
+    expect(stages["reader"] in (info["reader"], "pread"), f"{what}: inspect says {info['reader']}, not {stages}")
     expect(not refused or stages["direct_bytes"] == 0, f"{what}: reads with what is refused: {stages}")
 
 
@@ -86,7 +87,7 @@ def check_text(ran, prefill, refused, what):
 
 def everything(directory, place, before=(), refused=False):
     """All ways to call it. `refused`: there is no O_DIRECT, or no io_uring."""
-    info = json.loads(run(directory, "inspect", "--json", "kvot").stdout)
+    info = json.loads(run(directory, "inspect", "--json", "kvot", before=before).stdout)
     there = set(os.listdir(directory))
     for original in ([], ["--original", "in"]):
         for prefill in (None, 5000.0, 1e9):

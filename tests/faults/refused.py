@@ -5,7 +5,9 @@ Usage: python refused.py KVOT_BINARY NO_URING DATA_DIR
 NO_URING is no_uring.c as a program.
 """
 
+import ctypes
 import errno
+import json
 import os
 import pathlib
 import resource
@@ -15,6 +17,7 @@ import tempfile
 
 from place import longer_file  # also finds tests/cli
 
+from bench import has_direct
 from expect import expect, report
 
 NO_FILTER = 125
@@ -51,6 +54,23 @@ def io_uring(directory, results):
             expect(ran == (0, output, b""), f"{calls} refused with {error}, memlock {memlock}, {line}: {ran[0]}, {ran[2]}")
 
 
+def in_memory(directory):
+    return subprocess.run(["stat", "-fc", "%T", directory], capture_output=True, check=True).stdout == b"tmpfs\n"
+
+
+def reader(directory):
+    """What inspect says of who would read."""
+    for calls, error, memlock in REFUSED:
+        if memlock is None:  # which old kernels count rings among
+            there = rings and has_direct(directory) and not in_memory(directory) and not {"setup", "enter"} & set(calls.split(","))
+            for name in "kvot", "in":
+                said = json.loads(run(f"inspect --json {name}", directory, (no_uring, calls, str(error)))[1])["reader"]
+                good = "io_uring" if there and name == "kvot" else "pread"
+                expect(said == good, f"{calls} refused with {error}: {name} would be read by {said}, not {good}")
+                text = run(f"inspect {name}", directory, (no_uring, calls, str(error)))[1].decode()
+                expect((f"\nreader        {good}" in text) == (name == "kvot"), f"{calls} refused with {error}: {text}")
+
+
 def descriptors(directory, results):
     """With few descriptors it works, or says that it does not, and leaves nothing."""
     enough = 16
@@ -79,8 +99,18 @@ def everything(directory, content):
     results = {line: run(line, directory)[1] for line in COMMANDS}
     if filters:
         io_uring(directory, results)
+        reader(directory)
     descriptors(directory, results)
     temporary_place(directory, results)
+
+
+def has_rings():
+    """Whether the kernel gives a ring to a program that nobody forbids it."""
+    calls = ctypes.CDLL(None)
+    ring = calls.syscall(425, 1, ctypes.create_string_buffer(120))
+    if ring >= 0:
+        os.close(ring)
+    return ring >= 0
 
 
 def can_filter():
@@ -96,7 +126,7 @@ if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
     binary, no_uring, data_dir = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), pathlib.Path(sys.argv[3])
-    filters = can_filter()
+    filters, rings = can_filter(), has_rings()
     if not filters:
         print("system calls cannot be filtered here: io_uring is not refused")
     for place in (None, "/dev/shm"):  # a disk, if $TMPDIR is on one, and tmpfs, which has no O_DIRECT

@@ -190,6 +190,64 @@ static void lossless_parts_are_those_of_the_file(void) {
     restored_parts_are_those_of_the_file(true);
 }
 
+static kvot_status diff(const char *first, const char *second, kvot_diff_result **result) {
+    *result = NULL;
+    return kvot_diff(unit_path(first), unit_path(second), NULL, result, NULL);
+}
+
+/* A file like that of `compress` without loss, with other token ids, at another position, or with fewer tokens. */
+static void compress_other(const char *name, int32_t id, uint32_t position, uint32_t tokens) {
+    kvot_array arrays[2 * LAYERS];
+    for (int p = 0; p < 2 * LAYERS; p++)
+        arrays[p] = array_of(rows[p], 0, tokens);
+    kvot_compress_options options = {.codec = KVOT_LOSSLESS};
+    kvot_run run = {.overwrite = true};
+    int32_t other_ids[IDS] = {id};
+    kvot_about about = {.position = position, .tokens = other_ids, .n_tokens = IDS};
+    CU_ASSERT_EQUAL_FATAL(
+        kvot_compress_arrays(arrays, LAYERS, NULL, &about, unit_path(name), &options, &run, NULL, NULL), KVOT_OK);
+}
+
+static void files_of_arrays_are_compared(void) {
+    kvot_compress_options options = {.codec = KVOT_LOSSLESS};
+    kvot_diff_result *result;
+    kvot_file *file;
+    fill();
+    compress("first", 0, &options, 1);
+    compress("other", 0, NULL, 1);
+    CU_ASSERT_EQUAL_FATAL(kvot_open(unit_path("other"), &file, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL_FATAL(diff("first", "other", &result), KVOT_OK);
+    CU_ASSERT_EQUAL_FATAL(result->n_planes, 2 * LAYERS);
+    CU_ASSERT_FALSE(result->all.identical);
+    for (size_t p = 0; p < result->n_planes; p++) {
+        const kvot_diff_plane *of = &result->planes[p];
+        const kvot_plane *plane = &kvot_file_info(file)->planes[p]; /* what was measured when it was made */
+        CU_ASSERT_TRUE(of->layer == p / 2 && of->kind == (p % 2 ? KVOT_V : KVOT_K));
+        CU_ASSERT_FALSE(of->difference.identical);
+        CU_ASSERT_EQUAL(of->difference.max_abs_error, plane->max_abs_error);
+        CU_ASSERT_DOUBLE_EQUAL(of->difference.rms_error, plane->rms_error, 1e-9);
+    }
+    kvot_diff_free(result);
+    kvot_close(file);
+    CU_ASSERT_EQUAL_FATAL(diff("first", "first", &result), KVOT_OK);
+    CU_ASSERT_TRUE(result->all.identical && result->planes[0].difference.identical);
+    kvot_diff_free(result);
+    compress_other("other", 1, 100, TOKENS);
+    CU_ASSERT_EQUAL_FATAL(diff("first", "other", &result), KVOT_OK);
+    CU_ASSERT_FALSE(result->all.identical);
+    for (size_t p = 0; p < result->n_planes; p++)
+        CU_ASSERT_TRUE(result->planes[p].difference.identical);
+    kvot_diff_free(result);
+    compress_other("other", 1, 101, TOKENS);
+    CU_ASSERT_EQUAL(diff("first", "other", &result), KVOT_E_DIFFERENT);
+    compress_other("other", 1, 100, TOKENS - 1);
+    CU_ASSERT_EQUAL(diff("first", "other", &result), KVOT_E_DIFFERENT);
+    CU_ASSERT_EQUAL(kvot_diff(unit_path("first"), UNIT_DATA "/llama-v3-seq.bin", NULL, &result, NULL),
+                    KVOT_E_DIFFERENT);
+    unlink(unit_path("first"));
+    unlink(unit_path("other"));
+}
+
 static void wrong_arrays_are_refused(void) {
     kvot_run run = {.overwrite = true};
     kvot_array arrays[2] = {array_of(room[0], 0, TOKENS), array_of(room[1], 0, TOKENS)}, good = arrays[0];
@@ -258,6 +316,7 @@ static void files_do_not_depend_on_flushed_denormals(void) {
 const unit_test array_tests[] = {{"files do not depend on strides", files_do_not_depend_on_strides},
                                  {"quantized parts are those of the file", quantized_parts_are_those_of_the_file},
                                  {"lossless parts are those of the file", lossless_parts_are_those_of_the_file},
+                                 {"files of arrays are compared", files_of_arrays_are_compared},
                                  {"files do not depend on flushed denormals", files_do_not_depend_on_flushed_denormals},
                                  {"wrong arrays are refused", wrong_arrays_are_refused},
                                  {NULL, NULL}};

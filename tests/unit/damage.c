@@ -1,8 +1,8 @@
 /* damage FILE...: cuts and flips inside one process, so that a build with sanitizers can do them all.
  *
  * Each FILE is a small file of an engine. It is cut at every byte; then it is compressed, and the .kvot file is cut at
- * every byte and has every byte changed in two ways, and again after the same file was appended to it. What is damaged
- * must be refused, and nothing may be read or written where it should not (the sanitizers see to that). */
+ * every byte and has every byte changed in two ways, and again after FILE with one row changed was appended to it. What
+ * is damaged must be refused, and nothing may be read or written where it should not (the sanitizers see to that). */
 #include "../../lib/engines/engine.h"
 #include "../../lib/file/reader.h"
 #include "../../lib/rows.h"
@@ -39,12 +39,39 @@ static bytes read_file(const char *path) {
     return file;
 }
 
+static void write_file(const char *path, const bytes *file) {
+    FILE *to = fopen(path, "wb");
+    if (!to || fwrite(file->data, 1, file->n, to) != file->n || fclose(to) != 0)
+        abort();
+}
+
 /* A copy of its own of the first `n` bytes, so that reading behind them is seen. */
 static input input_of(const bytes *file, size_t n, bytes *copy) {
     copy->n = n;
     copy->data = malloc(n + !n);
     memcpy(copy->data, file->data, n);
     return (input){.fd = -1, .memory = copy->data, .bytes = n, .name = strdup("damaged")};
+}
+
+/* Changes the last byte of the last tensor. False if the file has no rows. */
+static bool change_row(bytes *file) {
+    bytes copy;
+    plan plan;
+    input in = input_of(file, file->n, &copy);
+    if (engine_read(&in, &plan, NULL) != KVOT_OK)
+        abort();
+    uint64_t end = 0, at = 0;
+    for (uint32_t s = 0; s < plan.n_segments; s++) {
+        at += plan.segments[s].bytes;
+        if (plan.segments[s].plane != FORMAT_VERBATIM && plan.segments[s].bytes > 0)
+            end = at;
+    }
+    if (end > 0)
+        file->data[end - 1] ^= 1;
+    plan_free(&plan);
+    input_close(&in);
+    free(copy.data);
+    return end > 0;
 }
 
 /* A cut file is refused, or is a shorter file that is whole: then the plan accounts for every byte of it. */
@@ -157,19 +184,30 @@ static void damage_appended_file(const char *path, const bytes *file, size_t old
     free(used);
 }
 
-int main(int argc, char **argv) {
-    char packed[] = "/tmp/damage-XXXXXX";
-    int fd = mkstemp(packed);
-    if (fd < 0 || argc < 2)
-        return 2;
+/* An empty file, to be removed. */
+static void make_file(char *name) {
+    int fd = mkstemp(name);
+    if (fd < 0)
+        abort();
     close(fd);
+}
+
+int main(int argc, char **argv) {
+    char packed[] = "/tmp/damage-XXXXXX", changed[] = "/tmp/damage-XXXXXX";
+    if (argc < 2)
+        return 2;
+    make_file(packed);
+    make_file(changed);
     kvot_run run = {.threads = 1, .overwrite = true};
     for (int i = 1; i < argc; i++) {
         bytes file = read_file(argv[i]);
         cut_engine_file(argv[i], &file);
+        bool has_rows = change_row(&file);
+        write_file(changed, &file);
         free(file.data);
         for (int codec = 0; codec < 2; codec++) {
             kvot_compress_options options = kvot_compress_defaults();
+            kvot_append_result result = {0};
             options.codec = (kvot_codec)codec;
             options.bits = 3;
             check(kvot_compress(argv[i], packed, &options, &run, NULL, NULL) == KVOT_OK, argv[i], "not compressed", 0);
@@ -177,13 +215,17 @@ int main(int argc, char **argv) {
             damage_kvot_file(argv[i], &file);
             size_t old = file.n;
             free(file.data);
-            check(kvot_append(argv[i], packed, NULL, &run, NULL, NULL) == KVOT_OK, argv[i], "not appended", 0);
+            check(kvot_append(changed, packed, NULL, &run, &result, NULL) == KVOT_OK, argv[i], "not appended", 0);
             file = read_file(packed);
-            damage_appended_file(argv[i], &file, old);
+            check(file.n == old + result.written_bytes && (result.written_bytes > 0) == has_rows, argv[i],
+                  "appended another length than is said", file.n);
+            if (has_rows)
+                damage_appended_file(argv[i], &file, old);
             free(file.data);
         }
     }
     unlink(packed);
+    unlink(changed);
     printf("%u passed, %u failed\n", passed, failed);
     return failed > 0;
 }

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { LAYERS = 3, TOKENS = 1100, HEADS = 2, HEAD_DIM = 32, ROW = HEADS * HEAD_DIM, N = TOKENS * ROW, THREADS = 4 };
@@ -229,6 +230,33 @@ static void wrong_chunks_are_refused(void) {
     CU_ASSERT_TRUE(nothing_is_left());
 }
 
+static long most_resident(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss; /* KiB */
+}
+
+/* Tokens far behind all others may be right, if those come: memory is taken for what has come. */
+static void far_chunks_take_no_memory(void) {
+    enum { FAR = INT32_MAX / 256 * 256 - 256 };
+    const kvot_status wrong = KVOT_E_ARGUMENT;
+    kvot_error error;
+    fill();
+    kvot_array k = part_of(4, 0, 256), v = part_of(5, 0, 256);
+    kvot_writer *writer = write_all_but(LAYERS, 0);
+    long before = most_resident();
+    CU_ASSERT_EQUAL(kvot_writer_put(writer, 2, FAR, &k, &v, NULL, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(kvot_writer_put(writer, 2, FAR, &k, &v, NULL, NULL), wrong);
+    CU_ASSERT_EQUAL(kvot_writer_finish(writer, FAR + 256, NULL, 0, NULL, &error), wrong);
+    CU_ASSERT_STRING_EQUAL(error.text, "layer 0: of the 256 tokens from 1024 on, 76 were handed over");
+    CU_ASSERT_TRUE(nothing_is_left());
+    writer = write_all_but(LAYERS, 0);
+    CU_ASSERT_EQUAL(kvot_writer_put(writer, 2, FAR, &k, &v, NULL, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(finish_with(writer, TOKENS), wrong);
+    CU_ASSERT_EQUAL(finish_with(write_all_but(LAYERS, 0), UINT32_MAX), wrong);
+    CU_ASSERT_TRUE(most_resident() - before < 64 << 10);
+}
+
 /* A disk that is full stays full: every later call says so too. */
 static void failures_stay(void) {
     enum { MANY = 40 }; /* layers, enough for a write */
@@ -251,5 +279,6 @@ static void failures_stay(void) {
 const unit_test stream_writer_tests[] = {{"scattered chunks make the same file", scattered_chunks_make_the_same_file},
                                          {"missing chunks make no file", missing_chunks_make_no_file},
                                          {"wrong chunks are refused", wrong_chunks_are_refused},
+                                         {"far chunks take no memory", far_chunks_take_no_memory},
                                          {"failures stay", failures_stay},
                                          {NULL, NULL}};
