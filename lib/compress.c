@@ -128,6 +128,7 @@ static void drop(void *memory) {
 kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_error *error) {
     const cache *cache = compress->cache;
     pool_jobs jobs = {.count = n_jobs,
+                      .pool = compress->progress->run->pool,
                       .threads = run_threads(compress->progress->run, compress->source->place.device),
                       .slot_bytes = sizeof(unit_encoder),
                       .context = compress,

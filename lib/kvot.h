@@ -63,6 +63,19 @@ typedef enum kvot_codec { KVOT_LOSSLESS = 0, KVOT_OTT = 1 } kvot_codec;
  * being copied. Return true to stop: the call then cleans up and returns KVOT_E_CANCELLED. */
 typedef bool (*kvot_progress)(void *user, uint64_t bytes_done, uint64_t bytes_in_all);
 
+typedef struct kvot_pool kvot_pool;
+
+/* Threads, and memory, that several calls share: for a program that works on many files, each by a call from a thread
+ * of its own, with this pool in its kvot_run. These callers plan, write and wait; what takes time is done by the pool's
+ * `threads` threads (0: one for each processor), for the call that began first as far as it can use them, then for the
+ * next. `memory`: what the calls take together stays below so many bytes (0: no bound). A call waits until others have
+ * given back what it needs; KVOT_E_MEMORY if it would need more all by itself. On success `*pool` is to be given to
+ * kvot_pool_close. Any number of threads may use a pool. */
+KVOT_API kvot_status kvot_pool_open(unsigned threads, uint64_t memory, kvot_pool **pool, kvot_error *error);
+
+/* NULL is allowed. No call may be using it. */
+KVOT_API void kvot_pool_close(kvot_pool *pool);
+
 /* How to run. Zeroed is a fine default. The result never depends on it. */
 typedef struct kvot_run {
     unsigned threads; /* 0: one for each processor. With a device, also the chunks that are under way at once, at least
@@ -72,6 +85,8 @@ typedef struct kvot_run {
     void *user;
     const char *device; /* what quantizes and decodes: "cpu", "cuda:N", or "auto" (also NULL): the CPU, for now. Where
                            CUDA device N is not there or fails: KVOT_E_DEVICE */
+    kvot_pool *pool;    /* threads, and memory, that several calls share. `threads` is then how many of its threads may
+                           work    on the call at once (0: any). NULL: threads of the call's own */
 } kvot_run;
 
 /* What reading a .kvot file took, in seconds. `waiting`, `copying` and `working` are added up over threads. */

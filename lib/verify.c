@@ -122,6 +122,7 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
     fetch_jobs jobs = {.in = &verify->reader->in,
                        .ranges = wanted.ranges,
                        .count = wanted.count,
+                       .pool = run->pool,
                        .threads = run->threads,
                        .slot_bytes = sizeof(verify_slot),
                        .context = verify,
