@@ -187,6 +187,19 @@ KVOT_API kvot_status kvot_restore(const char *input, const char *output, const k
 KVOT_API kvot_status kvot_verify(const char *input, const char *original, const kvot_run *run, uint64_t *leftover_bytes,
                                  kvot_error *error);
 
+/* Makes a new .kvot file `output`, as `options` want it, of the .kvot file `input`: restores that to a file without a
+ * name in the directory of `output`, compresses it, and verifies the new file against it before it takes its name.
+ * `output` may be `input`, with run->overwrite. It is the file that kvot_compress makes of the restored file, but for
+ * what `input` knows of the model: with no `options->model_path`, its identity and KV heads are kept; KVOT_E_MODEL if
+ * it says that another model made it.
+ *
+ * What `input` has lost stays lost, and what is lost now comes on top of it, while the new file records only the
+ * latter: compress the original again, if it is still there. KVOT_E_UNSUPPORTED for files that were made of arrays, or
+ * that a library made that saw other layers in the engine's file than this one. `options`, `run`, `sizes`, `error` may
+ * be NULL. */
+KVOT_API kvot_status kvot_recompress(const char *input, const char *output, const kvot_compress_options *options,
+                                     const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
+
 typedef enum kvot_kind { KVOT_K = 0, KVOT_V = 1, KVOT_STATE = 2 } kvot_kind;
 
 /* One layer's K, V or recurrent state. */
