@@ -5,7 +5,8 @@
  * only once it is complete and durable, in place of what had the name, which readers that have it open keep; a call
  * that fails leaves nothing behind, but for what it had written to standard output. A process that is killed may leave
  * a temporary file, ".NAME.kvot-" and six letters, beside the output; the next call with an output of that name removes
- * it (not on network file systems and FUSE, where nobody can know that its writer is gone).
+ * it (not on network file systems and FUSE, where nobody can know that its writer is gone). Calls that share a
+ * kvot_pool remove all such files of a directory, of any output, when the first of them writes there, and look no more.
  *
  * Threads: calls may run at the same time on different files. A kvot_file may be used by one thread at a time, but for
  * calls that say otherwise and loadings that were started; a kvot_map by any number; and any number may hand chunks to

@@ -10,6 +10,7 @@ struct kvot_pool {
     pthread_cond_t offered;
     threads_offer *offers; /* the oldest first */
     bool closing;
+    temporary_swept swept;
     unsigned n_threads;
     pthread_t threads[];
 };
@@ -23,6 +24,10 @@ unsigned threads_of(const kvot_pool *pool, unsigned wanted) {
     if (!pool)
         return wanted ? wanted : threads_processors();
     return wanted && wanted < pool->n_threads ? wanted : pool->n_threads;
+}
+
+temporary_swept *threads_swept(kvot_pool *pool) {
+    return pool ? &pool->swept : NULL;
 }
 
 /* The oldest offer that one more thread can be of use to: what was begun first is done first. */
@@ -87,6 +92,7 @@ kvot_status kvot_pool_open(unsigned threads, uint64_t memory, kvot_pool **result
         return fail_memory(error);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->offered, NULL);
+    temporary_swept_open(&pool->swept);
     start_threads(pool, wanted);
     if (pool->n_threads == 0) {
         kvot_pool_close(pool);
@@ -105,6 +111,7 @@ void kvot_pool_close(kvot_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
     for (unsigned i = 0; i < pool->n_threads; i++)
         pthread_join(pool->threads[i], NULL);
+    temporary_swept_close(&pool->swept);
     pthread_cond_destroy(&pool->offered);
     pthread_mutex_destroy(&pool->lock);
     free(pool);

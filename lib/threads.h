@@ -5,7 +5,7 @@
 
 #include "error.h"
 
-#include <pthread.h>
+#include "io/temporary.h"
 
 typedef struct threads_offer {
     /* On a thread of the pool, in the default floating-point environment: works until nothing is left to be done, for
@@ -29,6 +29,9 @@ unsigned threads_processors(void);
 
 /* How many threads work for a call that asks for `wanted` (0: as many as there are) of a pool; NULL: of its own. */
 unsigned threads_of(const kvot_pool *pool, unsigned wanted);
+
+/* The directories that calls have swept; NULL without a pool. */
+temporary_swept *threads_swept(kvot_pool *pool);
 
 /* Offers work to the threads of `pool`; NULL: to as many that are started for it. `work`, `context` and `most` are
  * filled in. On success to be given to threads_end. */

@@ -3,6 +3,7 @@
 #include "../../lib/pool.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct sums {
@@ -108,7 +109,50 @@ static void calls_share_threads(void) {
     kvot_pool_close(NULL);
 }
 
+static bool is_there(const char *name) {
+    return access(unit_path(name), F_OK) == 0;
+}
+
+static void write_in(kvot_pool *pool) {
+    kvot_run run = {.overwrite = true, .pool = pool};
+    CU_ASSERT_EQUAL(
+        kvot_compress(UNIT_DATA "/llama-one-v3-seq.bin", unit_path("swept/out.kvot"), NULL, &run, NULL, NULL), KVOT_OK);
+}
+
+static void a_directory_is_swept_once(void) {
+    static const char *const leftovers[] = {"swept/.out.kvot.kvot-abcdef", "swept/.other.kvot-012345"};
+    static const char *const others[] = {"swept/.other.kvot-01234", "swept/other.kvot-abcdef", "swept/.kvot-abcdef",
+                                         "swept/.a.kvot-abcdeX"};
+    kvot_pool *pool;
+    CU_ASSERT_EQUAL_FATAL(kvot_pool_open(1, 0, &pool, NULL), KVOT_OK);
+    mkdir(unit_path("swept"), 0700);
+    for (int i = 0; i < 2; i++)
+        unit_write_file(leftovers[i], "x", 1);
+    for (int i = 0; i < 4; i++)
+        unit_write_file(others[i], "x", 1);
+    write_in(pool);
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_FALSE(is_there(leftovers[i]));
+    for (int i = 0; i < 2; i++)
+        unit_write_file(leftovers[i], "x", 1);
+    write_in(pool);
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_TRUE(is_there(leftovers[i]));
+    write_in(NULL); /* looks for its own */
+    CU_ASSERT_FALSE(is_there(leftovers[0]));
+    CU_ASSERT_TRUE(is_there(leftovers[1]));
+    for (int i = 0; i < 4; i++) {
+        CU_ASSERT_TRUE(is_there(others[i]));
+        unlink(unit_path(others[i]));
+    }
+    unlink(unit_path(leftovers[1]));
+    unlink(unit_path("swept/out.kvot"));
+    CU_ASSERT_EQUAL(rmdir(unit_path("swept")), 0);
+    kvot_pool_close(pool);
+}
+
 const unit_test pool_tests[] = {{"calls share threads", calls_share_threads},
+                                {"a directory is swept once", a_directory_is_swept_once},
                                 {"results come in order", results_come_in_order},
                                 {"the first failure counts", the_first_failure_counts},
                                 {"no jobs is fine", no_jobs_is_fine},
