@@ -239,7 +239,7 @@ static kvot_status write(append_context *append, const append_base *base, const 
                                  .run = append->run};
     kvot_status status = in_place_start(&append->target, bytes, writer_append_offset(bytes), error);
     if (status == KVOT_OK)
-        status = writer_open_behind(&writer, &append->target.out, bytes, error);
+        status = writer_open_behind(&writer, &append->target.out, bytes, cache->tables.index->source_bytes, error);
     if (status == KVOT_OK)
         status = compress_cache(&compress, error);
     if (status == KVOT_OK)

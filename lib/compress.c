@@ -128,6 +128,7 @@ static void drop(void *memory) {
 kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_error *error) {
     const cache *cache = compress->cache;
     pool_jobs jobs = {.count = n_jobs,
+                      .bytes = compress->progress->total,
                       .pool = compress->progress->run->pool,
                       .threads = run_threads(compress->progress->run, compress->source->place.device),
                       .slot_bytes = sizeof(unit_encoder),
@@ -168,7 +169,7 @@ kvot_status compress_to(plan *plan, const source *source, output *out, const kvo
     if (status != KVOT_OK)
         return status;
     compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
-    if ((status = writer_open(&writer, out, false, error)) == KVOT_OK &&
+    if ((status = writer_open(&writer, out, cache.tables.index->source_bytes, false, error)) == KVOT_OK &&
         (status = compress_cache(&compress, error)) == KVOT_OK)
         *sizes = run_sizes(&cache, writer.offset);
     writer_close(&writer);

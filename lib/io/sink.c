@@ -28,6 +28,7 @@ struct sink {
     uint64_t offset; /* of the buffer that is being filled */
     uint64_t reserved;
     sink_buffer buffers[WRITES], *filling;
+    unsigned n_buffers;
     size_t filled;
     uint8_t *memory;
     int direct; /* descriptor, -1 if there is none */
@@ -38,16 +39,17 @@ struct sink {
     kvot_error error; /* of the first write that failed */
 };
 
-kvot_status sink_open(output *out, uint64_t offset, bool threads, sink **result, kvot_error *error) {
+kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool threads, sink **result, kvot_error *error) {
     sink *sink = calloc(1, sizeof *sink);
     if (!sink)
         return fail_memory(error);
-    sink->memory = direct_memory(WRITES * WRITE_BYTES);
+    sink->n_buffers = expected / WRITE_BYTES < WRITES ? (unsigned)(expected / WRITE_BYTES) + 1 : WRITES;
+    sink->memory = direct_memory(sink->n_buffers * WRITE_BYTES);
     if (!sink->memory) {
         free(sink);
         return fail_memory(error);
     }
-    for (int i = 0; i < WRITES; i++)
+    for (unsigned i = 0; i < sink->n_buffers; i++)
         sink->buffers[i].bytes = sink->memory + (size_t)i * WRITE_BYTES;
     sink->filling = sink->buffers;
     sink->out = out;
@@ -64,9 +66,9 @@ static void open_ring(sink *sink) {
         return;
     sink->direct = direct_open(sink->out->fd, O_WRONLY);
     if (sink->direct >= 0)
-        sink->ring = ring_open(sink->direct, WRITES);
+        sink->ring = ring_open(sink->direct, sink->n_buffers);
     if (sink->ring)
-        ring_register(sink->ring, sink->memory, WRITES * WRITE_BYTES);
+        ring_register(sink->ring, sink->memory, sink->n_buffers * WRITE_BYTES);
     sink->no_ring = !sink->ring;
 }
 
@@ -157,9 +159,9 @@ static kvot_status flush(sink *sink, kvot_error *error) {
     b->under_way = sink->status == KVOT_OK && begin_write(sink, b);
     sink->under_way += b->under_way;
     sink->offset += WRITE_BYTES;
-    if (sink->under_way == WRITES)
+    if (sink->under_way == sink->n_buffers)
         settle(sink);
-    for (int i = 0; i < WRITES; i++)
+    for (unsigned i = 0; i < sink->n_buffers; i++)
         if (!sink->buffers[i].under_way)
             sink->filling = &sink->buffers[i];
     return failure(sink, error);
@@ -204,6 +206,6 @@ void sink_close(sink *sink) {
     if (sink->direct >= 0)
         close(sink->direct);
     if (!sink->lost)
-        direct_memory_free(sink->memory, WRITES * WRITE_BYTES);
+        direct_memory_free(sink->memory, sink->n_buffers * WRITE_BYTES);
     free(sink);
 }
