@@ -112,7 +112,8 @@ static kvot_status collect(pool *pool, kvot_error *error) {
     return status;
 }
 
-static kvot_status run_all(pool *pool, kvot_error *error) {
+/* How many threads work at once, on how many jobs. */
+static kvot_status plan_slots(pool *pool, unsigned *most, uint64_t *taken, kvot_error *error) {
     const pool_jobs *jobs = pool->jobs;
     uint64_t threads = threads_of(jobs->pool, jobs->threads);
     threads = jobs->count < threads ? jobs->count : threads;
@@ -121,11 +122,24 @@ static kvot_status run_all(pool *pool, kvot_error *error) {
     pool->n_slots = threads + MORE_SLOTS;
     if (jobs->bytes > 0 && jobs->bytes / jobs->count < SMALL_JOB)
         pool->n_slots += SLOTS_FOR_SMALL;
+    uint64_t slot = sizeof(pool_slot) + jobs->slot_bytes + jobs->more_bytes;
+    memory_share *share = threads_share(jobs->pool);
+    kvot_status status = memory_take(share, slot, pool->n_slots * slot, taken, error);
+    if (status != KVOT_OK)
+        return status;
+    memory_trim(share); /* nothing more is needed */
+    pool->n_slots = (size_t)(*taken / slot);
+    *most = (unsigned)(threads < pool->n_slots ? threads : pool->n_slots);
+    return KVOT_OK;
+}
+
+static kvot_status run_jobs(pool *pool, unsigned most, kvot_error *error) {
+    const pool_jobs *jobs = pool->jobs;
     pool->slots = malloc(pool->n_slots * sizeof *pool->slots);
     pool->free = new_slot(pool);
     if (!pool->slots || !pool->free)
         return fail_memory(error);
-    pool->offer = (threads_offer){.work = work, .context = pool, .most = (unsigned)threads};
+    pool->offer = (threads_offer){.work = work, .context = pool, .most = most};
     kvot_status status = threads_start(&pool->offer, jobs->pool, error);
     if (status == KVOT_OK) {
         status = collect(pool, error);
@@ -140,12 +154,17 @@ kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
     if (jobs->count == 0)
         return KVOT_OK;
     pool pool = {.jobs = jobs};
+    unsigned most;
+    uint64_t taken;
+    kvot_status status = plan_slots(&pool, &most, &taken, error);
+    if (status != KVOT_OK)
+        return status;
     fenv_t before;
     fegetenv(&before);
     fesetenv(FE_DFL_ENV);
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.ready, NULL);
-    kvot_status status = run_all(&pool, error);
+    status = run_jobs(&pool, most, error);
     while (pool.free) {
         pool_slot *slot = pool.free;
         pool.free = slot->next_free;
@@ -156,6 +175,7 @@ kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
     pthread_cond_destroy(&pool.ready);
     pthread_mutex_destroy(&pool.lock);
     free(pool.slots);
+    memory_give(threads_share(jobs->pool), taken);
     fesetenv(&before);
     return status;
 }

@@ -1,5 +1,6 @@
 #include "sink.h"
 
+#include "../threads.h"
 #include "direct.h"
 #include "ring.h"
 
@@ -31,7 +32,8 @@ struct sink {
     unsigned n_buffers;
     size_t filled;
     uint8_t *memory;
-    int direct; /* descriptor, -1 if there is none */
+    uint64_t taken; /* of the pool's memory */
+    int direct;     /* descriptor, -1 if there is none */
     ring *ring;
     bool no_ring, lost; /* lost: nobody can say what the kernel still does */
     unsigned under_way;
@@ -39,22 +41,32 @@ struct sink {
     kvot_error error; /* of the first write that failed */
 };
 
+static memory_share *share_of(const sink *sink) {
+    return threads_share(sink->out->run->pool);
+}
+
 kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool threads, sink **result, kvot_error *error) {
     sink *sink = calloc(1, sizeof *sink);
     if (!sink)
         return fail_memory(error);
-    sink->n_buffers = expected / WRITE_BYTES < WRITES ? (unsigned)(expected / WRITE_BYTES) + 1 : WRITES;
+    sink->direct = -1;
+    sink->out = out;
+    uint64_t n = expected / WRITE_BYTES < WRITES ? expected / WRITE_BYTES + 1 : WRITES;
+    kvot_status status = memory_take(share_of(sink), WRITE_BYTES, n * WRITE_BYTES, &sink->taken, error);
+    if (status != KVOT_OK) {
+        free(sink);
+        return status;
+    }
+    sink->n_buffers = (unsigned)(sink->taken / WRITE_BYTES);
     sink->memory = direct_memory(sink->n_buffers * WRITE_BYTES);
     if (!sink->memory) {
-        free(sink);
+        sink_close(sink);
         return fail_memory(error);
     }
     for (unsigned i = 0; i < sink->n_buffers; i++)
         sink->buffers[i].bytes = sink->memory + (size_t)i * WRITE_BYTES;
     sink->filling = sink->buffers;
-    sink->out = out;
     sink->offset = sink->reserved = offset;
-    sink->direct = -1;
     sink->no_ring = threads;
     *result = sink;
     return KVOT_OK;
@@ -207,5 +219,6 @@ void sink_close(sink *sink) {
         close(sink->direct);
     if (!sink->lost)
         direct_memory_free(sink->memory, sink->n_buffers * WRITE_BYTES);
+    memory_give(share_of(sink), sink->taken);
     free(sink);
 }
