@@ -5,6 +5,7 @@
 #include "inspect.h"
 #include "io/in_place.h"
 #include "measure.h"
+#include "model.h"
 #include "rows.h"
 
 #include <stdlib.h>
@@ -172,17 +173,12 @@ static kvot_status compare_tokens(const append_context *append, kvot_error *erro
     return status;
 }
 
-static bool is_known(const format_index *about) {
-    static const uint8_t unknown[sizeof about->model_digest];
-    return memcmp(about->model_digest, unknown, sizeof unknown) != 0;
-}
-
 /* What is known of the model must agree, and what the old file knows stays known. */
 static kvot_status compare_model(append_context *append, kvot_error *error) {
     const format_index *old = append->old->reader.cache.tables.index;
     format_index *about = &append->plan.about;
     const char *name = append->target.out.name;
-    if (append->model_path && !is_known(old))
+    if (append->model_path && !model_is_known(old))
         return fail(error, KVOT_E_MODEL, "%s: does not say which model made it, so %s cannot be compared", name,
                     append->model_path);
     if (append->model_path && memcmp(old->model_digest, about->model_digest, sizeof old->model_digest) != 0)
@@ -190,11 +186,7 @@ static kvot_status compare_model(append_context *append, kvot_error *error) {
     if (old->architecture[0] && about->architecture[0] && strcmp(old->architecture, about->architecture) != 0)
         return fail(error, KVOT_E_MODEL, "%s: made by a model of architecture %s, but %s by %s", name,
                     old->architecture, append->source.in->name, about->architecture);
-    if (old->architecture[0])
-        memcpy(about->architecture, old->architecture, sizeof about->architecture);
-    memcpy(about->model_digest, old->model_digest, sizeof about->model_digest);
-    about->rope_base = old->rope_base;
-    about->rope_dims = old->rope_dims;
+    model_keep(about, old);
     return KVOT_OK;
 }
 
@@ -213,14 +205,6 @@ static kvot_compress_options options_of(const cache *old) {
     return options;
 }
 
-static bool same_planes(const format_plane *a, const format_plane *b, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++)
-        if (a[i].layer != b[i].layer || a[i].kind != b[i].kind || a[i].type != b[i].type ||
-            a[i].layout != b[i].layout || a[i].row_bytes != b[i].row_bytes)
-            return false;
-    return true;
-}
-
 /* Finds the old row set of each new one, by its planes, and has them stored as the old ones are. Row sets come in the
  * order of the engine's file; one that had no rows yet was not there. */
 static kvot_status match_planes(append_context *append, append_base *base, uint32_t *rowsets, kvot_error *error) {
@@ -232,7 +216,7 @@ static kvot_status match_planes(append_context *append, append_base *base, uint3
         for (n = 1; p + n < plan->n_planes && plan->planes[p + n].rowset == s; n++)
             ;
         bool same = matched < old->index->n_rowsets && old->rowsets[matched].n_planes == n &&
-                    same_planes(&old->planes[old_plane], &plan->planes[p], n);
+                    plan_same_planes(&old->planes[old_plane], &plan->planes[p], n);
         rowsets[s] = same ? matched : APPEND_NONE;
         for (uint32_t i = 0; i < n; i++) {
             base->planes[p + i] = same ? old_plane + i : APPEND_NONE;
@@ -277,7 +261,7 @@ static kvot_status write(append_context *append, const append_base *base, const 
                                  .run = append->run};
     kvot_status status = in_place_start(&append->target, bytes, writer_append_offset(bytes), error);
     if (status == KVOT_OK)
-        status = writer_open_behind(&writer, &append->target.out, bytes, error);
+        status = writer_open_behind(&writer, &append->target.out, bytes, cache->tables.index->source_bytes, error);
     if (status == KVOT_OK)
         status = compress_cache(&compress, error);
     /* Verbatim blocks that may have been written are not committed, and cut off again when the file is closed. */
@@ -303,7 +287,7 @@ static kvot_status append_plan(append_context *append, kvot_append_result *resul
     compress_set_codecs(plan, &options);
     kvot_status status = rowsets && base.planes ? match(append, &base, rowsets, error) : fail_memory(error);
     if (status == KVOT_OK)
-        status = rows_to_cache(plan, append->source.in, &cache, error);
+        status = compress_rows(plan, append->source.in, append->run, &cache, error);
     if (status == KVOT_OK)
         status = match_chunks(&base, &cache, rowsets, error);
     if (status == KVOT_OK)
@@ -331,7 +315,9 @@ static kvot_status append_input(append_context *append, kvot_append_result *resu
 
 kvot_status kvot_append(const char *input_path, const char *output_path, const char *model_path, const kvot_run *run,
                         kvot_append_result *result, kvot_error *error) {
-    append_context append = {.input_path = input_path, .model_path = model_path, .run = run ? run : &run_plain};
+    run_call call;
+    append_context append = {.input_path = input_path, .model_path = model_path};
+    append.run = run_call_open(&call, run, input_path);
     kvot_append_result ignored;
     kvot_status status = in_place_open(&append.target, output_path, append.run, error);
     if (status == KVOT_OK)
@@ -347,5 +333,6 @@ kvot_status kvot_append(const char *input_path, const char *output_path, const c
     run_place_close(&append.source.place);
     kvot_close(append.old);
     in_place_close(&append.target);
+    run_call_close(&call);
     return status;
 }

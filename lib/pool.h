@@ -1,15 +1,17 @@
-/* A pool of threads that works on numbered jobs and hands their results over in order. */
+/* Numbered jobs, done by threads, whose results are handed over in order. */
 #ifndef KVOT_POOL_H
 #define KVOT_POOL_H
 
-#include "error.h"
-
-#include <pthread.h>
+#include "threads.h"
 
 typedef struct pool_jobs {
     uint64_t count;
-    unsigned threads;  /* 0: one for each processor */
-    size_t slot_bytes; /* zeroed memory of a job in flight; there are two more than threads */
+    kvot_pool *pool;  /* NULL: threads of the call's own */
+    unsigned threads; /* at the most; 0: all of the pool, or one for each processor */
+    uint64_t bytes; /* that all jobs together work on; 0: unknown. For a few, more threads are only in each other's way
+                     */
+    size_t slot_bytes;   /* zeroed memory of a job in flight */
+    uint64_t more_bytes; /* that hang on a slot at the most */
     void *context;
     /* On a worker: does job number `job` in `slot`. */
     kvot_status (*work)(void *context, uint64_t job, void *slot, kvot_error *error);
@@ -20,16 +22,8 @@ typedef struct pool_jobs {
     void (*drop)(void *slot);
 } pool_jobs;
 
-/* How many processors this process may use. */
-unsigned pool_processors(void);
-
-/* Starts up to `wanted` threads, without signals and in the default floating-point environment: results must not depend
- * on how the caller has set up its arithmetic, and programs that run models often have denormals flushed to zero.
- * Returns how many were started. */
-unsigned pool_start(pthread_t *threads, unsigned wanted, void *(*thread)(void *), void *argument);
-
 /* Runs all jobs, in the default floating-point environment. The first failure, in the order of the jobs, is the one
- * that is returned. */
+ * that is returned. Takes memory of the pool for as many slots as there is some for, one at least. */
 kvot_status pool_run(const pool_jobs *jobs, kvot_error *error);
 
 #endif
