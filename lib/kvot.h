@@ -66,8 +66,9 @@ typedef bool (*kvot_progress)(void *user, uint64_t bytes_done, uint64_t bytes_in
 
 typedef struct kvot_pool kvot_pool;
 
-/* Threads, and memory, that several calls share: for a program that works on many files, each by a call from a thread
- * of its own, with this pool in its kvot_run. These callers plan, write and wait; what takes time is done by the pool's
+/* Threads, and memory, that calls share: for a program that loads one prefix after another, as they and the buffers of
+ * reads are there from the second load on; and for one that works on many files, each by a call from a thread of its
+ * own, with this pool in its kvot_run. These callers plan, write and wait; what takes time is done by the pool's
  * `threads` threads (0: one for each processor), for the call that began first as far as it can use them, then for the
  * next.
  *
@@ -92,7 +93,7 @@ typedef struct kvot_run {
     const char *device; /* what quantizes and decodes: "cpu", "cuda:N", or "auto" (also NULL): the CPU, for now. Where
                            CUDA device N is not there or fails: KVOT_E_DEVICE */
     kvot_pool *pool;    /* threads, and memory, that several calls share. `threads` is then how many of its threads may
-                           work    on the call at once (0: any). NULL: threads of the call's own */
+                           work on the call at once (0: any). NULL: threads of the call's own */
 } kvot_run;
 
 /* What reading a .kvot file took, in seconds. `waiting`, `copying` and `working` are added up over threads. */
@@ -264,9 +265,9 @@ KVOT_API kvot_status kvot_file_tokens(kvot_file *file, uint64_t first, size_t n,
 KVOT_API kvot_status kvot_file_positions(const kvot_file *file, size_t plane, uint64_t first, size_t n,
                                          int32_t *positions, kvot_error *error);
 
-/* Whether what the page cache does not hold of a .kvot file would be read with O_DIRECT on io_uring. Where one of them is
- * refused, on tmpfs, which has no other place for it, and for an engine's file, it is pread. Tries it with the file's
- * first bytes: some tenths of a millisecond. Any number of threads. */
+/* Whether what the page cache does not hold of a .kvot file would be read with O_DIRECT on io_uring. Where one of them
+ * is refused, on tmpfs, which has no other place for it, and for an engine's file, it is pread. Tries it with the
+ * file's first bytes: some tenths of a millisecond. Any number of threads. */
 KVOT_API bool kvot_file_direct(const kvot_file *file);
 
 typedef struct kvot_match {
@@ -454,8 +455,9 @@ typedef struct kvot_bench_result {
 } kvot_bench_result;
 
 /* Measures. `original` is the engine's file that `path` was made of (KVOT_E_DIFFERENT if it has another length); NULL:
- * it is first restored to a file without a name beside `path`, as is the zstd file. Takes memory for all decoded planes
- * and for the .kvot file. KVOT_E_ARGUMENT for a cache without cells. run->overwrite is not looked at. */
+ * it is first restored to a file without a name beside `path`, as is the zstd file. All restores have one kvot_pool,
+ * the caller's or another. Takes memory for all decoded planes and for the .kvot file. KVOT_E_ARGUMENT for a cache
+ * without cells. run->overwrite is not looked at. */
 KVOT_API kvot_status kvot_bench(const char *path, const char *original, const kvot_run *run, kvot_bench_result *result,
                                 kvot_error *error);
 
@@ -522,8 +524,9 @@ typedef struct kvot_diff_result {
 } kvot_diff_result;
 
 /* Compares two files, each an engine's or a .kvot, of the same engine or both of arrays. They must have the same
- * structure, arrays also the same positions, else KVOT_E_DIFFERENT. On success `*result` is to be given to kvot_diff_free. Element types that are not
- * f32, f16 or bf16 count as different or not, by their bits, with errors of 0. */
+ * structure, arrays also the same positions, else KVOT_E_DIFFERENT. On success `*result` is to be given to
+ * kvot_diff_free. Element types that are not f32, f16 or bf16 count as different or not, by their bits, with errors of
+ * 0. */
 KVOT_API kvot_status kvot_diff(const char *first, const char *second, const kvot_run *run, kvot_diff_result **result,
                                kvot_error *error);
 

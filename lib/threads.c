@@ -10,6 +10,9 @@ enum {
      * the program itself. */
     BYTES_OF_THREAD = 256 << 10,
     BYTES_OF_POOL = 4 << 20,
+    /* Kept from call to call for transfers: so much, or this share of the memory. */
+    KEPT_BYTES = 64 << 20,
+    KEPT_SHARE = 8,
 };
 
 struct threads_crew {
@@ -19,6 +22,7 @@ struct threads_crew {
     bool closing;
     temporary_swept swept;
     memory memory;
+    kept kept;
     unsigned n_threads;
     pthread_t threads[];
 };
@@ -36,6 +40,10 @@ unsigned threads_of(const kvot_pool *pool, unsigned wanted) {
 
 temporary_swept *threads_swept(kvot_pool *pool) {
     return pool ? &pool->crew->swept : NULL;
+}
+
+kept *threads_kept(kvot_pool *pool) {
+    return pool ? &pool->crew->kept : NULL;
 }
 
 memory *threads_memory(kvot_pool *pool) {
@@ -107,6 +115,7 @@ static void close_crew(threads_crew *crew) {
     pthread_mutex_unlock(&crew->lock);
     for (unsigned i = 0; i < crew->n_threads; i++)
         pthread_join(crew->threads[i], NULL);
+    kept_close(&crew->kept);
     memory_close(&crew->memory);
     temporary_swept_close(&crew->swept);
     pthread_cond_destroy(&crew->offered);
@@ -114,7 +123,8 @@ static void close_crew(threads_crew *crew) {
     free(crew);
 }
 
-static kvot_status open_crew(unsigned wanted, uint64_t memory, threads_crew **result, kvot_error *error) {
+static kvot_status open_crew(unsigned wanted, uint64_t memory, uint64_t kept, threads_crew **result,
+                             kvot_error *error) {
     threads_crew *crew = calloc(1, sizeof *crew + wanted * sizeof *crew->threads);
     if (!crew)
         return fail_memory(error);
@@ -122,6 +132,7 @@ static kvot_status open_crew(unsigned wanted, uint64_t memory, threads_crew **re
     pthread_cond_init(&crew->offered, NULL);
     temporary_swept_open(&crew->swept);
     memory_open(&crew->memory, memory);
+    kept_open(&crew->kept, kept);
     start_threads(crew, wanted);
     if (crew->n_threads == 0) {
         close_crew(crew);
@@ -139,7 +150,8 @@ kvot_status kvot_pool_open(unsigned threads, uint64_t memory, kvot_pool **result
     kvot_pool *pool = calloc(1, sizeof *pool);
     if (!pool)
         return fail_memory(error);
-    kvot_status status = open_crew(wanted, memory > 0 ? memory - own : UINT64_MAX, &pool->crew, error);
+    uint64_t kept = memory > 0 && memory / KEPT_SHARE < KEPT_BYTES ? memory / KEPT_SHARE : KEPT_BYTES;
+    kvot_status status = open_crew(wanted, memory > 0 ? memory - own - kept : UINT64_MAX, kept, &pool->crew, error);
     if (status == KVOT_OK)
         *result = pool;
     else
@@ -159,7 +171,7 @@ kvot_status threads_start(threads_offer *offer, kvot_pool *pool, kvot_error *err
     if (pool)
         offer->crew = pool->crew;
     else
-        status = open_crew(offer->most, UINT64_MAX, &offer->crew, error);
+        status = open_crew(offer->most, UINT64_MAX, 0, &offer->crew, error);
     if (status != KVOT_OK)
         return status;
     threads_crew *crew = offer->crew;

@@ -5,6 +5,7 @@
 
 #include "error.h"
 
+#include "io/kept.h"
 #include "io/temporary.h"
 #include "memory.h"
 
@@ -42,6 +43,9 @@ unsigned threads_of(const kvot_pool *pool, unsigned wanted);
 
 /* The directories that calls have swept; NULL without a pool. */
 temporary_swept *threads_swept(kvot_pool *pool);
+
+/* Memory for transfers that calls have left; NULL without a pool. */
+kept *threads_kept(kvot_pool *pool);
 
 /* The bound of what calls take together; and the call's share of it, NULL without a pool. */
 memory *threads_memory(kvot_pool *pool);

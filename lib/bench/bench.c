@@ -20,6 +20,7 @@ typedef struct bench {
     uint8_t *planes; /* room for all of them */
     size_t planes_bytes;
     kvot_part *parts;
+    kvot_pool *pool; /* as a program has that loads one prefix after another; NULL if the caller has one */
     kvot_run run;
     kvot_progress progress; /* the caller's; `run` has step_progress instead */
     void *user;
@@ -256,6 +257,7 @@ static void bench_free(bench *bench) {
     if (bench->stored)
         direct_memory_free(bench->stored, stored(bench)->bytes);
     free(bench->parts);
+    kvot_pool_close(bench->pool);
     kvot_close(bench->file);
     input_close(&bench->original);
     input_close(&bench->zstd);
@@ -272,6 +274,10 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
     char *copy = strdup(path);
     kvot_status status = copy ? KVOT_OK : fail_memory(error);
     const char *directory = copy ? dirname(copy) : NULL;
+    if (status == KVOT_OK && !bench.run.pool) {
+        status = kvot_pool_open(bench.run.threads, 0, &bench.pool, error);
+        bench.run.pool = bench.pool;
+    }
     if (status == KVOT_OK)
         status = kvot_open(path, &bench.file, error);
     if (status == KVOT_OK && !bench.file->info.compressed)

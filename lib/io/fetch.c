@@ -406,7 +406,7 @@ static kvot_status make_buffers(fetch *f, kvot_error *error) {
     if (f->jobs.in->fd < 0)
         return KVOT_OK;
     f->memory_bytes = f->n_buffers * f->buffer_bytes;
-    f->memory = direct_memory(f->memory_bytes);
+    f->memory = kept_take(threads_kept(f->jobs.pool), f->memory_bytes);
     if (!f->memory)
         return fail_memory(error);
     for (unsigned i = 0; i < f->n_buffers; i++)
@@ -419,7 +419,7 @@ static void fetch_free(fetch *f) {
     ring_close(f->ring);
     if (f->direct >= 0)
         close(f->direct);
-    direct_memory_free(f->memory, f->memory_bytes);
+    kept_give(threads_kept(f->jobs.pool), f->memory, f->memory_bytes);
     while (f->free) {
         fetch_slot *slot = f->free;
         f->free = slot->next_free;

@@ -58,7 +58,7 @@ kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool thre
         return status;
     }
     sink->n_buffers = (unsigned)(sink->taken / WRITE_BYTES);
-    sink->memory = direct_memory(sink->n_buffers * WRITE_BYTES);
+    sink->memory = kept_take(threads_kept(sink->out->run->pool), sink->n_buffers * WRITE_BYTES);
     if (!sink->memory) {
         sink_close(sink);
         return fail_memory(error);
@@ -218,7 +218,7 @@ void sink_close(sink *sink) {
     if (sink->direct >= 0)
         close(sink->direct);
     if (!sink->lost)
-        direct_memory_free(sink->memory, sink->n_buffers * WRITE_BYTES);
+        kept_give(threads_kept(sink->out->run->pool), sink->memory, sink->n_buffers * WRITE_BYTES);
     memory_give(share_of(sink), sink->taken);
     free(sink);
 }
