@@ -84,6 +84,9 @@ def make_sample(name, files, cold):
         before = place.files.get(old)
         place.set(before)
         ran = place.run(line, log=True)
+        if "--layers" in line and ran.code == 2:  # it has no layers, or is restored as a whole only
+            place.set(None)
+            continue
         assert ran.code == 0 and not place.leftovers() and not place.strange(), (line, ran)
         if before != place.output():
             check_order(line, ran.hits)
