@@ -42,5 +42,6 @@ while kill -0 $kvot 2>/dev/null; do # a signal ends wait before kvot has ended
     wait $kvot
     status=$?
 done
-[ -z "$out_of_time" ] || scontrol requeue "$SLURM_JOB_ID"
+# Not SLURM_JOB_ID: the last task's is the number of the whole array.
+[ -z "$out_of_time" ] || scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 exit $status

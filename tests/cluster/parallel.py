@@ -35,7 +35,7 @@ def main():
         ssh = directory / "ssh"
         ssh.write_text(SSH)
         ssh.chmod(0o755)
-        environment = dict(os.environ, KVOT=str(tree.kvot), PARALLEL_SSH=str(ssh), HOME=str(directory), PARALLEL="")
+        environment = dict(os.environ, KVOT=str(tree.gate), PARALLEL_SSH=str(ssh), HOME=str(directory), PARALLEL="")
 
         def start():
             work = ["compress", "--threads=1", "-o", tree.small, tree.caches]
@@ -43,7 +43,8 @@ def main():
             return subprocess.Popen(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL)
 
         run = start()
-        ((_, process),) = tree.hold_half_way(1)
+        process = tree.hold_half_way(1)
+        tree.open_gate()
         os.kill(process, signal.SIGKILL)
         assert run.wait(60) == 0
         hosts = set((directory / "ssh.hosts").read_text().split())

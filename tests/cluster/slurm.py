@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from common import SAMPLES, SHARDS, Tree, no_process_left, skip, wait_for
 
@@ -123,10 +124,16 @@ class Slurm:
     def restart_now(self, task):
         """A task that was queued again would wait two minutes."""
         wait_for(f"{task} to be queued again", lambda: self.state(task) == "PENDING")
+        time.sleep(2)  # slurmd refuses it in the second in which it ended
         self.run("scontrol", "update", f"JobId={task}", "StartTime=now")
 
     def wait_until_idle(self):
         wait_for("end of all tasks", lambda: not self.run("squeue", "-h").strip())
+
+
+def is_pending(process, number):
+    pending = re.search(r"ShdPnd:\t(\w+)", pathlib.Path(f"/proc/{process}/status").read_text())
+    return int(pending[1], 16) >> number - 1 & 1
 
 
 def run_array(slurm, tree, directory):
@@ -143,9 +150,12 @@ def run_array(slurm, tree, directory):
         assert states == {task: expected.get(task, "COMPLETED") for task in states}, states
 
     job = submit()
-    (killed, first), (out_of_time, second), (cancelled, _) = tree.hold_half_way(3)
+    killed, cancelled, out_of_time = 3, 5, SHARDS  # the last task's number as a job is that of the whole array
+    first, _, second = [tree.hold_half_way(shard) for shard in (killed, cancelled, out_of_time)]
+    tree.open_gate()
     os.kill(first, signal.SIGKILL)
     slurm.run("scancel", "--batch", "--signal=USR1", f"{job}_{out_of_time}")
+    wait_for("SIGTERM", lambda: is_pending(second, signal.SIGTERM))
     os.kill(second, signal.SIGCONT)
     slurm.run("scancel", f"{job}_{cancelled}")
     slurm.restart_now(f"{job}_{out_of_time}")  # it queues itself again
@@ -154,6 +164,7 @@ def run_array(slurm, tree, directory):
     slurm.run("scontrol", "requeue", f"{job}_{killed}")
     slurm.restart_now(f"{job}_{killed}")
     check_tasks(job, {cancelled: "CANCELLED"})
+    assert slurm.run("scontrol", "show", "job", job).count("Restarts=1 ") == 2
     check_tasks(submit(), {})  # all again: one has something to do
     tree.check()
 
@@ -174,7 +185,7 @@ def main():
         directory.chmod(0o711)  # munged wants its socket to be within everybody's reach
         slurm = Slurm(directory / "slurm")
         tree = Tree(kvot, data, directory)
-        slurm.environment["KVOT"] = str(tree.kvot)
+        slurm.environment["KVOT"] = str(tree.gate)
         try:
             try:
                 slurm.start()
