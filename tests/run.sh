@@ -8,7 +8,8 @@ softcuda=../shared/softcuda # a CUDA driver that interprets PTX
 if [ -d "$softcuda" ]; then
     set -- "$@" -DKVOT_SOFTCUDA="$PWD/build/softcuda"
 fi
-KVOT_PACKAGES="clang libclang-rt-dev binutils gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" samples/setup.sh "$@"
+KVOT_PACKAGES="clang libclang-rt-dev binutils gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+    slurmctld slurmd slurm-client munge parallel" samples/setup.sh "$@"
 if [ -d "$softcuda" ] && ! grep -q '^KVOT_NVCC:.*NOTFOUND' build/CMakeCache.txt; then
     mkdir -p build/softcuda
     cp -ru --no-preserve=mode "$softcuda/." build/softcuda # it may be read-only
