@@ -11,6 +11,9 @@
 
 #define BATCH_MISSING "no file or directory has this name, and none matches it"
 
+/* What a file costs besides its bytes, counted as bytes: opening, syncing, renaming. */
+enum { BATCH_FILE_COST = 1 << 20 };
+
 typedef enum batch_operation { BATCH_COMPRESS, BATCH_RESTORE, BATCH_VERIFY, BATCH_RECOMPRESS } batch_operation;
 
 /* "compress" and the like. */

@@ -20,7 +20,7 @@ void report_open(report *report, const batch_job *job) {
 void report_begin(report *report, uint64_t files, uint64_t bytes, uint64_t before, uint64_t missing) {
     report->files = files;
     report->bytes = bytes;
-    report->finished = before + missing;
+    report->finished = report->skipped = before + missing;
     report->counts[REPORT_DONE_BEFORE] = before;
     report->start = report->told = cli_now();
 }
@@ -75,13 +75,13 @@ void report_finished(report *report, uint64_t listed, uint64_t in, uint64_t out)
     pthread_mutex_unlock(&report->lock);
 }
 
-/* "1:02:03" */
+/* ", 1:02:03 left" */
 static void print_time(double seconds) {
     unsigned long whole = seconds < 360000 ? (unsigned long)seconds : 359999;
     if (whole >= 3600)
-        fprintf(stderr, "%lu:%02lu:%02lu left", whole / 3600, whole / 60 % 60, whole % 60);
+        fprintf(stderr, ", %lu:%02lu:%02lu left", whole / 3600, whole / 60 % 60, whole % 60);
     else
-        fprintf(stderr, "%lu:%02lu left", whole / 60, whole % 60);
+        fprintf(stderr, ", %lu:%02lu left", whole / 60, whole % 60);
 }
 
 void report_progress(report *report, uint64_t more) {
@@ -98,9 +98,10 @@ void report_progress(report *report, uint64_t more) {
         fprintf(stderr, ", ratio %.2f", (double)report->bytes_in / (double)report->bytes_out);
     if (report->counts[REPORT_FAILED] > 0)
         fprintf(stderr, ", %llu failed", (unsigned long long)report->counts[REPORT_FAILED]);
-    fputs(", ", stderr);
-    if (done > 0)
-        print_time(report->bytes > done ? (double)(report->bytes - done) / rate : 0);
+    double cost = (double)done + (double)(report->finished - report->skipped) * BATCH_FILE_COST;
+    double whole = (double)report->bytes + (double)(report->files - report->skipped) * BATCH_FILE_COST;
+    if (cost > 0)
+        print_time(whole > cost ? (whole - cost) / cost * seconds : 0);
     fputs(report->terminal ? "\x1b[K" : "\n", stderr);
     report->shown = report->terminal;
     report->told = now;

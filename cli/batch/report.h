@@ -21,7 +21,8 @@ typedef enum report_count {
 typedef struct report {
     pthread_mutex_t lock; /* of all but what report_begin sets */
     const batch_job *job;
-    uint64_t files, bytes; /* to look at */
+    uint64_t files, bytes; /* to look at; bytes of those to do */
+    uint64_t skipped;      /* of these files: with nothing to do */
     double start;
     uint64_t counts[REPORT_COUNTS];
     uint64_t finished;            /* files ... */

@@ -8,9 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What a file costs besides its bytes, counted as bytes: opening, syncing, renaming. */
-enum { FILE_COST = 1 << 20 };
-
 static int by_key(const void *a, const void *b) {
     return strcmp((*(batch_file *const *)a)->key, (*(batch_file *const *)b)->key);
 }
@@ -25,7 +22,7 @@ static void balance(batch_file **files, size_t n, unsigned shards) {
         for (unsigned shard = 1; shard < shards; shard++)
             least = loads[shard] < loads[least] ? shard : least;
         files[i]->shard = least + 1;
-        loads[least] += files[i]->bytes + FILE_COST;
+        loads[least] += files[i]->bytes + BATCH_FILE_COST;
     }
     free(loads);
 }
