@@ -8,6 +8,8 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BAD_FILE = 3, EXIT_DEVICE = 4 };
 
+enum { ANY_FILES = -1 };
+
 /* Every option that any command has; a command names the ones it takes. */
 typedef struct cli_options {
     kvot_compress_options compress;
@@ -20,21 +22,27 @@ typedef struct cli_options {
     bool json, quiet;
     bool codec_given;
     const char *ott_option; /* name of the last option that is for ott only, or NULL */
-    const char *files[2];
+    bool in_place, follow_links, null;
+    const char *list, *journal;
+    unsigned shard, shards; /* 0: not given */
+    uint64_t memory;        /* bytes; 0: not given */
+    char **files;
     int n_files;
 } cli_options;
 
 typedef struct cli_command {
-    const char *name;
+    const char *name; /* one word or two */
     const char *synopsis;
     const char *summary; /* one line, for the list of commands */
     const char *help;    /* more than that, ends in a newline */
     const char *options; /* letters of options.c that it takes */
-    int files;           /* how many it wants */
+    int files;           /* how many it wants; ANY_FILES: that is its own affair */
     int (*run)(const cli_options *options);
 } cli_command;
 
-extern const cli_command command_compress, command_restore, command_inspect, command_verify, command_diff, command_bench;
+extern const cli_command command_compress, command_restore, command_inspect, command_verify, command_diff,
+    command_bench, command_batch_compress, command_batch_restore, command_batch_verify, command_batch_recompress,
+    command_batch_status;
 
 /* Parses a command's arguments. Returns false after a message, or after help was asked for; `*exit_code` then says how
  * to end. */
@@ -43,12 +51,19 @@ void cli_help(const cli_command *command);
 
 /* Prints "kvot: what went wrong" and returns the exit code for it. */
 int cli_fail(const kvot_error *error);
+
+/* The same without a status. Control characters become '?'. */
+void cli_print_error(const char *text);
 int cli_usage(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Progress on a terminal, and SIGINT and SIGTERM, which end the call so that it can clean up. Give the result to a
  * kvot_run; cli_progress_end wipes the line. */
 void cli_progress_start(const cli_options *options, kvot_run *run, const char *verb);
 void cli_progress_end(void);
+
+/* What cli_progress_start does about signals, and whether one came. */
+void cli_catch_signals(void);
+bool cli_interrupted(void);
 
 /* Seconds since some moment that does not change. */
 double cli_now(void);

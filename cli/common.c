@@ -8,12 +8,20 @@
 #include <time.h>
 #include <unistd.h>
 
+static void print_text(const char *text, const char *end) {
+    fputs("kvot: ", stderr);
+    for (const char *c = text; *c; c++) /* a file's name may hold anything */
+        fputc((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c, stderr);
+    fputs(end, stderr);
+}
+
+void cli_print_error(const char *text) {
+    print_text(text, "\n");
+}
+
 int cli_fail(const kvot_error *error) {
     cli_progress_end();
-    fputs("kvot: ", stderr);
-    for (const char *c = error->text; *c; c++) /* a file's name may hold anything */
-        fputc((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c, stderr);
-    fputs(error->status == KVOT_E_EXISTS ? " (-f replaces it)\n" : "\n", stderr);
+    print_text(error->text, error->status == KVOT_E_EXISTS ? " (-f replaces it)\n" : "\n");
     switch (error->status) {
     case KVOT_E_ARGUMENT:
         return EXIT_USAGE;
@@ -90,11 +98,19 @@ static bool progress(void *user, uint64_t done, uint64_t total) {
     return interrupted;
 }
 
-void cli_progress_start(const cli_options *options, kvot_run *run, const char *verb) {
+void cli_catch_signals(void) {
     struct sigaction action = {.sa_handler = interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGHUP, &action, NULL);
+}
+
+bool cli_interrupted(void) {
+    return interrupted;
+}
+
+void cli_progress_start(const cli_options *options, kvot_run *run, const char *verb) {
+    cli_catch_signals();
     *run = options->run;
     run->progress = progress;
     started = cli_now();

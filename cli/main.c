@@ -4,14 +4,27 @@
 #include <stdio.h>
 #include <string.h>
 
-static const cli_command *const commands[] = {
-    &command_compress, &command_restore, &command_inspect, &command_verify, &command_diff, &command_bench, NULL};
+static const cli_command *const commands[] = {&command_compress,         &command_restore,       &command_inspect,
+                                              &command_verify,           &command_diff,          &command_bench,
+                                              &command_batch_compress,   &command_batch_restore, &command_batch_verify,
+                                              &command_batch_recompress, &command_batch_status,  NULL};
+
+/* How many arguments `command`'s name is; 0 if it is another. */
+static int names(int argc, char **argv, const cli_command *command) {
+    const char *second = strchr(command->name, ' ');
+    size_t first = second ? (size_t)(second - command->name) : strlen(command->name);
+    if (strlen(argv[1]) != first || strncmp(argv[1], command->name, first) != 0)
+        return 0;
+    if (!second)
+        return 1;
+    return argc > 2 && strcmp(argv[2], second + 1) == 0 ? 2 : 0;
+}
 
 static void help(void) {
     puts("kvot makes the prefix KV caches that LLM engines save small, and gives them back.\n\n"
          "Usage: kvot COMMAND [OPTIONS] FILE...\n\nCommands:");
     for (const cli_command *const *command = commands; *command; command++)
-        printf("  %-10s %s\n", (*command)->name, (*command)->summary);
+        printf("  %-17s %s\n", (*command)->name, (*command)->summary);
     puts("\nkvot COMMAND --help tells more. - is standard input or output.\n"
          "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not a file that is known, or a damaged one,\n"
          "4 the device asked for is not there, or failed.");
@@ -32,12 +45,17 @@ static int run(int argc, char **argv) {
     }
     for (const cli_command *const *command = commands; *command; command++) {
         cli_options options;
-        int exit_code;
-        if (strcmp(argv[1], (*command)->name) != 0)
-            continue;
-        return cli_parse(*command, argc - 1, argv + 1, &options, &exit_code) ? (*command)->run(&options) : exit_code;
+        int exit_code, words = names(argc, argv, *command);
+        if (words > 0)
+            return cli_parse(*command, argc - words, argv + words, &options, &exit_code) ? (*command)->run(&options)
+                                                                                         : exit_code;
     }
-    return cli_usage(NULL, "there is no command %s", argv[1]);
+    if (strcmp(argv[1], "batch") == 0 && (argc < 3 || argv[2][0] == '-')) {
+        help();
+        return argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0) ? EXIT_DONE : EXIT_USAGE;
+    }
+    bool batch = strcmp(argv[1], "batch") == 0;
+    return cli_usage(NULL, "there is no command %s%s", batch ? "batch " : "", argv[batch ? 2 : 1]);
 }
 
 int main(int argc, char **argv) {

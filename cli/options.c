@@ -17,7 +17,8 @@ typedef struct option_help {
 } option_help;
 
 static const option_help table[] = {
-    {'o', "output", "OUT", "write there; - is standard output", true},
+    {'o', "output", "OUT", "write there; - is standard output. batch: the directory of a mirrored tree", true},
+    {'i', "in-place", NULL, "write beside each file, and then remove it, or replace it", false},
     {'f', "force", NULL, "replace a file that exists", true},
     {'P', "append", "OUT.kvot", "add what is new in IN to the .kvot file of an earlier state of it", false},
     {'C', "codec", "CODEC", "ott (outlier tokens exact, the rest quantized; default) or lossless", false},
@@ -28,7 +29,13 @@ static const option_help table[] = {
     {'M', "model", "FILE.gguf", "the model that made the cache: its KV heads and identity", false},
     {'N', "tokens", "N", "the first N tokens only, for a prompt that begins with them", false},
     {'L', "layers", "A:B", "layers A to B - 1 of each section only, to look at them", false},
-    {'A', "against", "ORIGINAL", "also prove that a restore gives this file", false},
+    {'A', "against", "ORIGINAL", "also prove that a restore gives this file; batch: those in this directory", false},
+    {'E', "list", "FILE", "more paths, one a line; - is standard input", false},
+    {'0', "null", NULL, "in --list, a zero byte ends each path", true},
+    {'W', "follow-links", NULL, "follow symbolic links (default: they are left alone)", false},
+    {'S', "shard", "I/N", "only part I of N, for N runs side by side", false},
+    {'J', "journal", "DIR", "where the journal lies (default: in the output directory or the tree)", false},
+    {'Y', "memory", "SIZE", "memory to use, as in 500M or 4G (default: a quarter of the machine's)", false},
     {'R', "original", "RAW", "the engine's file that FILE.kvot was made of (default: it is restored first)", false},
     {'F', "prefill", "TOK/S", "how fast the model reads a prompt: says from which length on restoring is quicker",
      false},
@@ -38,7 +45,7 @@ static const option_help table[] = {
     {'q', "quiet", NULL, "print errors only", true},
     {'h', "help", NULL, "print this", true},
 };
-enum { N_OPTIONS = sizeof table / sizeof *table };
+enum { N_OPTIONS = sizeof table / sizeof *table, SHARDS_MAX = 100000 };
 
 static bool takes(const cli_command *command, const option_help *option) {
     return option->letter == 'h' || strchr(command->options, option->letter) != NULL;
@@ -100,6 +107,27 @@ static bool parse_layers(const char *text, kvot_restore_options *options) {
     options->first_layer = (unsigned)a;
     options->end_layer = (unsigned)b;
     return true;
+}
+
+/* "I/N" */
+static bool parse_shard(const char *text, cli_options *options) {
+    int end = 0;
+    return strspn(text, "0123456789/") == strlen(text) &&
+           sscanf(text, "%6u/%6u%n", &options->shard, &options->shards, &end) == 2 && text[end] == 0 &&
+           options->shard >= 1 && options->shard <= options->shards && options->shards <= SHARDS_MAX;
+}
+
+/* "512M" */
+static bool parse_size(const char *text, uint64_t *value) {
+    static const char units[] = "KMG";
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    *value = (uint64_t)number << shift;
+    return errno == 0 && *text >= '0' && *text <= '9' && (*end == 0 || (unit && end[1] == 0)) && number > 0 &&
+           *value >> shift == number && *value <= INT64_MAX;
 }
 
 /* Takes one option's value. Returns what is wrong with it, or NULL. */
@@ -166,6 +194,25 @@ static const char *take(cli_options *options, char letter, const char *value) {
             return "must be a number from 1 to 1024";
         options->run.threads = (unsigned)number;
         return NULL;
+    case 'i':
+        options->in_place = true;
+        return NULL;
+    case 'E':
+        options->list = value;
+        return NULL;
+    case '0':
+        options->null = true;
+        return NULL;
+    case 'W':
+        options->follow_links = true;
+        return NULL;
+    case 'S':
+        return parse_shard(value, options) ? NULL : "must be I/N, from 1/N to N/N, N at most 100000";
+    case 'J':
+        options->journal = value;
+        return NULL;
+    case 'Y':
+        return parse_size(value, &options->memory) ? NULL : "must be a number of bytes, or one with K, M or G";
     case 'j':
         options->json = true;
         return NULL;
@@ -218,12 +265,11 @@ bool cli_parse(const cli_command *command, int argc, char **argv, cli_options *o
         }
     }
     options->n_files = argc - optind;
-    if (options->n_files != command->files) {
+    if (command->files != ANY_FILES && options->n_files != command->files) {
         *exit_code = cli_usage(command, "%s wants %d file%s, not %d", command->name, command->files,
                                command->files == 1 ? "" : "s", options->n_files);
         return false;
     }
-    for (int i = 0; i < command->files; i++)
-        options->files[i] = argv[optind + i];
+    options->files = argv + optind;
     return true;
 }

@@ -5,6 +5,7 @@
 #include "inspect.h"
 #include "io/in_place.h"
 #include "measure.h"
+#include "model.h"
 #include "rows.h"
 
 #include <stdlib.h>
@@ -150,17 +151,12 @@ static kvot_status compare_tokens(const append_context *append, kvot_error *erro
     return status;
 }
 
-static bool is_known(const format_index *about) {
-    static const uint8_t unknown[sizeof about->model_digest];
-    return memcmp(about->model_digest, unknown, sizeof unknown) != 0;
-}
-
 /* What is known of the model must agree, and what the old file knows stays known. */
 static kvot_status compare_model(append_context *append, kvot_error *error) {
     const format_index *old = append->old->reader.cache.tables.index;
     format_index *about = &append->plan.about;
     const char *name = append->target.out.name;
-    if (append->model_path && !is_known(old))
+    if (append->model_path && !model_is_known(old))
         return fail(error, KVOT_E_MODEL, "%s: does not say which model made it, so %s cannot be compared", name,
                     append->model_path);
     if (append->model_path && memcmp(old->model_digest, about->model_digest, sizeof old->model_digest) != 0)
@@ -168,11 +164,7 @@ static kvot_status compare_model(append_context *append, kvot_error *error) {
     if (old->architecture[0] && about->architecture[0] && strcmp(old->architecture, about->architecture) != 0)
         return fail(error, KVOT_E_MODEL, "%s: made by a model of architecture %s, but %s by %s", name,
                     old->architecture, append->source.in->name, about->architecture);
-    if (old->architecture[0])
-        memcpy(about->architecture, old->architecture, sizeof about->architecture);
-    memcpy(about->model_digest, old->model_digest, sizeof about->model_digest);
-    about->rope_base = old->rope_base;
-    about->rope_dims = old->rope_dims;
+    model_keep(about, old);
     return KVOT_OK;
 }
 
@@ -191,14 +183,6 @@ static kvot_compress_options options_of(const cache *old) {
     return options;
 }
 
-static bool same_planes(const format_plane *a, const format_plane *b, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++)
-        if (a[i].layer != b[i].layer || a[i].kind != b[i].kind || a[i].type != b[i].type ||
-            a[i].layout != b[i].layout || a[i].row_bytes != b[i].row_bytes)
-            return false;
-    return true;
-}
-
 /* Finds the old row set of each new one, by its planes, and has them stored as the old ones are. Row sets come in the
  * order of the engine's file; one that had no rows yet was not there. */
 static kvot_status match_planes(append_context *append, append_base *base, uint32_t *rowsets, kvot_error *error) {
@@ -210,7 +194,7 @@ static kvot_status match_planes(append_context *append, append_base *base, uint3
         for (n = 1; p + n < plan->n_planes && plan->planes[p + n].rowset == s; n++)
             ;
         bool same = matched < old->index->n_rowsets && old->rowsets[matched].n_planes == n &&
-                    same_planes(&old->planes[old_plane], &plan->planes[p], n);
+                    plan_same_planes(&old->planes[old_plane], &plan->planes[p], n);
         rowsets[s] = same ? matched : APPEND_NONE;
         for (uint32_t i = 0; i < n; i++) {
             base->planes[p + i] = same ? old_plane + i : APPEND_NONE;

@@ -128,6 +128,7 @@ static void drop(void *memory) {
 kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_error *error) {
     const cache *cache = compress->cache;
     pool_jobs jobs = {.count = n_jobs,
+                      .pool = compress->progress->run->pool,
                       .threads = run_threads(compress->progress->run, compress->source->place.device),
                       .slot_bytes = sizeof(unit_encoder),
                       .context = compress,
@@ -157,28 +158,38 @@ kvot_status compress_cache(compress_context *compress, kvot_error *error) {
     return status;
 }
 
+kvot_status compress_to(plan *plan, const source *source, output *out, const kvot_compress_options *options,
+                        const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
+    cache cache;
+    writer writer = {0};
+    compress_set_codecs(plan, options);
+    kvot_status status = rows_to_cache(plan, source->in, &cache, error);
+    plan_free(plan);
+    if (status != KVOT_OK)
+        return status;
+    compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
+    if ((status = writer_open(&writer, out, false, error)) == KVOT_OK &&
+        (status = compress_cache(&compress, error)) == KVOT_OK)
+        *sizes = run_sizes(&cache, writer.offset);
+    writer_close(&writer);
+    cache_free(&cache);
+    return status;
+}
+
 kvot_status compress_plan(plan *plan, const source *source, unsigned mode, const char *output_path,
                           const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
                           kvot_error *error) {
-    cache cache = {0};
-    writer writer = {0};
-    output out = {OUTPUT_NONE};
-    compress_set_codecs(plan, options);
-    kvot_status status = rows_to_cache(plan, source->in, &cache, error);
+    output out;
+    kvot_sizes made;
+    kvot_status status = output_open(&out, output_path, mode, run, false, error);
     if (status != KVOT_OK)
-        goto end;
-    plan_free(plan);
-    compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
-    if ((status = output_open(&out, output_path, mode, run, false, error)) == KVOT_OK &&
-        (status = writer_open(&writer, &out, false, error)) == KVOT_OK &&
-        (status = compress_cache(&compress, error)) == KVOT_OK)
+        return status;
+    status = compress_to(plan, source, &out, options, run, &made, error);
+    if (status == KVOT_OK)
         status = output_commit(&out, error);
     if (sizes && status == KVOT_OK)
-        *sizes = run_sizes(&cache, writer.offset);
-end:
-    writer_close(&writer);
+        *sizes = made;
     output_close(&out);
-    cache_free(&cache);
     return status;
 }
 

@@ -32,7 +32,11 @@ input compress_ids(const int32_t *ids, size_t n);
 kvot_status compress_take_array(const run_place *place, unit_encoder *encoder, uint32_t i, const kvot_array *array,
                                 uint32_t first, uint32_t n, kvot_error *error);
 
-/* Compresses what `plan` describes to a new file. `mode`: its permissions. */
+/* Compresses what `plan` describes, which it frees, to an output that is open and is to be committed. */
+kvot_status compress_to(plan *plan, const source *source, output *out, const kvot_compress_options *options,
+                        const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
+
+/* The same to a new file. `mode`: its permissions. `sizes` may be NULL. */
 kvot_status compress_plan(plan *plan, const source *source, unsigned mode, const char *output_path,
                           const kvot_compress_options *options, const kvot_run *run, kvot_sizes *sizes,
                           kvot_error *error);

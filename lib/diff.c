@@ -132,6 +132,7 @@ static kvot_status diff_plans(diff_context *diff, const kvot_run *run, kvot_diff
         diff->measures[p] = measure_none();
     diff->progress = (run_progress){.run = run, .total = plan->bytes};
     pool_jobs jobs = {.count = diff->first_job[plan->n_segments],
+                      .pool = run->pool,
                       .threads = run->threads,
                       .slot_bytes = sizeof(diff_slot),
                       .context = diff,

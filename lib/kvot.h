@@ -5,7 +5,8 @@
  * only once it is complete and durable, in place of what had the name, which readers that have it open keep; a call
  * that fails leaves nothing behind, but for what it had written to standard output. A process that is killed may leave
  * a temporary file, ".NAME.kvot-" and six letters, beside the output; the next call with an output of that name removes
- * it (not on network file systems and FUSE, where nobody can know that its writer is gone).
+ * it (not on network file systems and FUSE, where nobody can know that its writer is gone). Calls that share a
+ * kvot_pool remove all such files of a directory, of any output, when the first of them writes there, and look no more.
  *
  * Threads: calls may run at the same time on different files. A kvot_file may be used by one thread at a time, but for
  * calls that say otherwise and loadings that were started; a kvot_map by any number; and any number may hand chunks to
@@ -63,6 +64,19 @@ typedef enum kvot_codec { KVOT_LOSSLESS = 0, KVOT_OTT = 1 } kvot_codec;
  * being copied. Return true to stop: the call then cleans up and returns KVOT_E_CANCELLED. */
 typedef bool (*kvot_progress)(void *user, uint64_t bytes_done, uint64_t bytes_in_all);
 
+typedef struct kvot_pool kvot_pool;
+
+/* Threads, and memory, that several calls share: for a program that works on many files, each by a call from a thread
+ * of its own, with this pool in its kvot_run. These callers plan, write and wait; what takes time is done by the pool's
+ * `threads` threads (0: one for each processor), for the call that began first as far as it can use them, then for the
+ * next. `memory`: what the calls take together stays below so many bytes (0: no bound). A call waits until others have
+ * given back what it needs; KVOT_E_MEMORY if it would need more all by itself. On success `*pool` is to be given to
+ * kvot_pool_close. Any number of threads may use a pool. */
+KVOT_API kvot_status kvot_pool_open(unsigned threads, uint64_t memory, kvot_pool **pool, kvot_error *error);
+
+/* NULL is allowed. No call may be using it. */
+KVOT_API void kvot_pool_close(kvot_pool *pool);
+
 /* How to run. Zeroed is a fine default. The result never depends on it. */
 typedef struct kvot_run {
     unsigned threads; /* 0: one for each processor. With a device, also the chunks that are under way at once, at least
@@ -72,6 +86,8 @@ typedef struct kvot_run {
     void *user;
     const char *device; /* what quantizes and decodes: "cpu", "cuda:N", or "auto" (also NULL): the CPU, for now. Where
                            CUDA device N is not there or fails: KVOT_E_DEVICE */
+    kvot_pool *pool;    /* threads, and memory, that several calls share. `threads` is then how many of its threads may
+                           work    on the call at once (0: any). NULL: threads of the call's own */
 } kvot_run;
 
 /* What reading a .kvot file took, in seconds. `waiting`, `copying` and `working` are added up over threads. */
@@ -171,6 +187,19 @@ KVOT_API kvot_status kvot_restore(const char *input, const char *output, const k
  * interrupted append. They were not looked at; the cache as it was before is whole. */
 KVOT_API kvot_status kvot_verify(const char *input, const char *original, const kvot_run *run, uint64_t *leftover_bytes,
                                  kvot_error *error);
+
+/* Makes a new .kvot file `output`, as `options` want it, of the .kvot file `input`: restores that to a file without a
+ * name in the directory of `output`, compresses it, and verifies the new file against it before it takes its name.
+ * `output` may be `input`, with run->overwrite. It is the file that kvot_compress makes of the restored file, but for
+ * what `input` knows of the model: with no `options->model_path`, its identity and KV heads are kept; KVOT_E_MODEL if
+ * it says that another model made it.
+ *
+ * What `input` has lost stays lost, and what is lost now comes on top of it, while the new file records only the
+ * latter: compress the original again, if it is still there. KVOT_E_UNSUPPORTED for files that were made of arrays, or
+ * that a library made that saw other layers in the engine's file than this one. `options`, `run`, `sizes`, `error` may
+ * be NULL. */
+KVOT_API kvot_status kvot_recompress(const char *input, const char *output, const kvot_compress_options *options,
+                                     const kvot_run *run, kvot_sizes *sizes, kvot_error *error);
 
 typedef enum kvot_kind { KVOT_K = 0, KVOT_V = 1, KVOT_STATE = 2 } kvot_kind;
 

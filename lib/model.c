@@ -57,6 +57,19 @@ kvot_status model_apply(plan *plan, const input *in, const char *path, const kvo
     return status;
 }
 
+bool model_is_known(const format_index *about) {
+    static const uint8_t unknown[sizeof about->model_digest];
+    return memcmp(about->model_digest, unknown, sizeof unknown) != 0;
+}
+
+void model_keep(format_index *about, const format_index *old) {
+    if (old->architecture[0])
+        memcpy(about->architecture, old->architecture, sizeof about->architecture);
+    memcpy(about->model_digest, old->model_digest, sizeof about->model_digest);
+    about->rope_base = old->rope_base;
+    about->rope_dims = old->rope_dims;
+}
+
 kvot_status kvot_model_digest(const char *path, uint8_t digest[16], kvot_error *error) {
     gguf *model = malloc(sizeof *model);
     if (!model)

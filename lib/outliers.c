@@ -102,6 +102,7 @@ kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const ca
         return KVOT_OK;
     find_context context = {fixed, cache, source, progress};
     pool_jobs jobs = {.count = cache->n_jobs - cache->tables.index->n_verbatim,
+                      .pool = progress->run->pool,
                       .threads = run_threads(progress->run, source->place.device),
                       .slot_bytes = sizeof(run_buffers),
                       .context = &context,

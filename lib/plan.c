@@ -78,3 +78,11 @@ kvot_status plan_add_tensor(plan *plan, uint32_t plane, uint32_t view, kvot_erro
     uint64_t bytes = (uint64_t)plan->planes[plane].row_bytes * plan->views[view].n_cells;
     return add_segment(plan, (format_segment){plane, view, bytes}, error);
 }
+
+bool plan_same_planes(const format_plane *a, const format_plane *b, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        if (a[i].layer != b[i].layer || a[i].kind != b[i].kind || a[i].type != b[i].type ||
+            a[i].layout != b[i].layout || a[i].row_bytes != b[i].row_bytes)
+            return false;
+    return true;
+}

@@ -46,6 +46,9 @@ kvot_status plan_add_view(plan *plan, uint32_t rowset, uint32_t n_cells, plan_ce
 kvot_status plan_add_verbatim(plan *plan, uint64_t bytes, kvot_error *error);
 kvot_status plan_add_tensor(plan *plan, uint32_t plane, uint32_t view, kvot_error *error);
 
+/* Whether planes are of the same layers, kinds and shapes, however they are stored. */
+bool plan_same_planes(const format_plane *a, const format_plane *b, uint32_t n);
+
 /* Grows `*array` to hold `needed` items of `item_bytes`, at least doubling. `n` is what it holds now. */
 kvot_status grow(void *array, uint64_t n, uint64_t needed, size_t item_bytes, kvot_error *error);
 

@@ -1,143 +1,144 @@
 #include "pool.h"
 
 #include <fenv.h>
-#include <sched.h>
-#include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 
-typedef enum slot_state { FREE, BUSY, READY } slot_state;
-
+/* A job's memory, and what came of it. */
 typedef struct pool_slot {
-    slot_state state;
+    bool ready;
     kvot_status status;
     kvot_error error;
-    void *memory;
+    struct pool_slot *next_free;
+    _Alignas(max_align_t) unsigned char memory[];
 } pool_slot;
 
-/* Job n always goes to slot n % n_slots. */
 typedef struct pool {
     const pool_jobs *jobs;
-    pool_slot *slots;
+    /* Of job n, from when it is begun until it is collected, is slots[n % n_slots]. */
+    pool_slot **slots;
     size_t n_slots;
-    uint64_t next; /* job to start */
+    pool_slot *free; /* the one that was used last first: its memory is still in the cache */
+    uint64_t next;   /* job to start */
+    uint64_t collected;
     bool stop;
     pthread_mutex_t lock;
-    pthread_cond_t slot_freed, slot_ready;
+    pthread_cond_t ready;
+    threads_offer offer;
 } pool;
 
-static void *worker(void *argument) {
-    pool *pool = argument;
+static pool_slot *new_slot(const pool *pool) {
+    return calloc(1, sizeof(pool_slot) + pool->jobs->slot_bytes);
+}
+
+/* Room for the next job, NULL if there is none before a result is collected. */
+static pool_slot *take_slot(pool *pool) {
+    if (pool->next - pool->collected == pool->n_slots)
+        return NULL;
+    pool_slot *slot = pool->free;
+    if (slot)
+        pool->free = slot->next_free;
+    return slot ? slot : new_slot(pool); /* without memory for one more, those that there are have to do */
+}
+
+static void give_slot_back(pool *pool, pool_slot *slot) {
+    slot->ready = false;
+    slot->next_free = pool->free;
+    pool->free = slot;
+}
+
+/* Does jobs while there is room for what comes of them. */
+static bool work(void *context) {
+    pool *pool = context;
+    const pool_jobs *jobs = pool->jobs;
+    pool_slot *slot;
     pthread_mutex_lock(&pool->lock);
-    while (!pool->stop && pool->next < pool->jobs->count) {
-        pool_slot *slot = &pool->slots[pool->next % pool->n_slots];
-        if (slot->state != FREE) {
-            pthread_cond_wait(&pool->slot_freed, &pool->lock);
-            continue;
-        }
+    while (!pool->stop && pool->next < jobs->count && (slot = take_slot(pool)) != NULL) {
         uint64_t job = pool->next++;
-        slot->state = BUSY;
+        pool->slots[job % pool->n_slots] = slot;
         pthread_mutex_unlock(&pool->lock);
-        slot->status = pool->jobs->work(pool->jobs->context, job, slot->memory, &slot->error);
+        slot->status = jobs->work(jobs->context, job, slot->memory, &slot->error);
         pthread_mutex_lock(&pool->lock);
-        slot->state = READY;
-        pthread_cond_signal(&pool->slot_ready);
+        slot->ready = true;
+        pthread_cond_signal(&pool->ready);
     }
+    bool later = !pool->stop && pool->next < jobs->count;
     pthread_mutex_unlock(&pool->lock);
-    return NULL;
+    return later;
+}
+
+/* The slot of a job that is done. The lock is held. */
+static pool_slot *await(pool *pool, uint64_t job) {
+    pool_slot **slot = &pool->slots[job % pool->n_slots];
+    while (pool->next <= job || !(*slot)->ready)
+        pthread_cond_wait(&pool->ready, &pool->lock);
+    return *slot;
 }
 
 static kvot_status collect(pool *pool, kvot_error *error) {
+    const pool_jobs *jobs = pool->jobs;
     kvot_status status = KVOT_OK;
-    for (uint64_t job = 0; job < pool->jobs->count && status == KVOT_OK; job++) {
-        pool_slot *slot = &pool->slots[job % pool->n_slots];
+    for (uint64_t job = 0; job < jobs->count && status == KVOT_OK; job++) {
         pthread_mutex_lock(&pool->lock);
-        while (slot->state != READY)
-            pthread_cond_wait(&pool->slot_ready, &pool->lock);
+        pool_slot *slot = await(pool, job);
         pthread_mutex_unlock(&pool->lock);
-        if (slot->status != KVOT_OK) {
-            if (error)
-                *error = slot->error;
-            return slot->status;
-        }
-        status = pool->jobs->done(pool->jobs->context, job, slot->memory, error);
+        status = slot->status;
+        if (status != KVOT_OK && error)
+            *error = slot->error;
+        if (status == KVOT_OK)
+            status = jobs->done(jobs->context, job, slot->memory, error);
         pthread_mutex_lock(&pool->lock);
-        slot->state = FREE;
-        pthread_cond_broadcast(&pool->slot_freed);
+        give_slot_back(pool, slot);
+        pool->collected++;
+        bool more = pool->next < jobs->count;
+        pool->stop = status != KVOT_OK;
         pthread_mutex_unlock(&pool->lock);
+        if (more)
+            threads_wake(&pool->offer);
     }
     return status;
 }
 
-unsigned pool_start(pthread_t *threads, unsigned wanted, void *(*thread)(void *), void *argument) {
-    /* Signals belong to the program's own threads, not to ours. */
-    sigset_t all, before;
-    fenv_t arithmetic;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    fegetenv(&arithmetic);
-    fesetenv(FE_DFL_ENV);
-    unsigned started = 0;
-    while (started < wanted && pthread_create(&threads[started], NULL, thread, argument) == 0)
-        started++;
-    fesetenv(&arithmetic);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return started;
-}
-
-unsigned pool_processors(void) {
-    cpu_set_t processors;
-    return sched_getaffinity(0, sizeof processors, &processors) == 0 ? (unsigned)CPU_COUNT(&processors) : 1;
-}
-
-static unsigned thread_count(const pool_jobs *jobs) {
-    unsigned threads = jobs->threads ? jobs->threads : pool_processors();
-    return jobs->count < threads ? (unsigned)jobs->count : threads;
-}
-
-static kvot_status run_all(const pool_jobs *jobs, kvot_error *error) {
-    unsigned wanted = thread_count(jobs), started = 0;
-    pool pool = {.jobs = jobs, .n_slots = (size_t)wanted + 2};
-    pthread_t *threads = calloc(wanted, sizeof *threads);
-    pool.slots = calloc(pool.n_slots, sizeof *pool.slots);
-    kvot_status status = threads && pool.slots ? KVOT_OK : fail_memory(error);
-    for (size_t i = 0; i < pool.n_slots && status == KVOT_OK; i++) {
-        pool.slots[i].memory = calloc(1, jobs->slot_bytes);
-        if (!pool.slots[i].memory)
-            status = fail_memory(error);
-    }
-    pthread_mutex_init(&pool.lock, NULL);
-    pthread_cond_init(&pool.slot_freed, NULL);
-    pthread_cond_init(&pool.slot_ready, NULL);
+static kvot_status run_all(pool *pool, kvot_error *error) {
+    const pool_jobs *jobs = pool->jobs;
+    unsigned threads = threads_of(jobs->pool, jobs->threads);
+    threads = jobs->count < threads ? (unsigned)jobs->count : threads;
+    pool->n_slots = (size_t)threads + 2;
+    pool->slots = malloc(pool->n_slots * sizeof *pool->slots);
+    pool->free = new_slot(pool);
+    if (!pool->slots || !pool->free)
+        return fail_memory(error);
+    pool->offer = (threads_offer){.work = work, .context = pool, .most = threads};
+    kvot_status status = threads_start(&pool->offer, jobs->pool, error);
     if (status == KVOT_OK) {
-        started = pool_start(threads, wanted, worker, &pool);
-        status = started > 0 ? collect(&pool, error) : fail(error, KVOT_E_MEMORY, "cannot start a thread");
+        status = collect(pool, error);
+        threads_end(&pool->offer);
     }
-    pthread_mutex_lock(&pool.lock);
-    pool.stop = true;
-    pthread_cond_broadcast(&pool.slot_freed);
-    pthread_mutex_unlock(&pool.lock);
-    for (unsigned i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
-    for (size_t i = 0; pool.slots && i < pool.n_slots; i++) {
-        if (pool.slots[i].memory && jobs->drop)
-            jobs->drop(pool.slots[i].memory);
-        free(pool.slots[i].memory);
-    }
-    pthread_cond_destroy(&pool.slot_ready);
-    pthread_cond_destroy(&pool.slot_freed);
-    pthread_mutex_destroy(&pool.lock);
-    free(pool.slots);
-    free(threads);
+    for (; pool->collected < pool->next; pool->collected++)
+        give_slot_back(pool, pool->slots[pool->collected % pool->n_slots]);
     return status;
 }
 
 kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
     if (jobs->count == 0)
         return KVOT_OK;
+    pool pool = {.jobs = jobs};
     fenv_t before;
     fegetenv(&before);
     fesetenv(FE_DFL_ENV);
-    kvot_status status = run_all(jobs, error);
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.ready, NULL);
+    kvot_status status = run_all(&pool, error);
+    while (pool.free) {
+        pool_slot *slot = pool.free;
+        pool.free = slot->next_free;
+        if (jobs->drop)
+            jobs->drop(slot->memory);
+        free(slot);
+    }
+    pthread_cond_destroy(&pool.ready);
+    pthread_mutex_destroy(&pool.lock);
+    free(pool.slots);
     fesetenv(&before);
     return status;
 }

@@ -69,6 +69,7 @@ static kvot_status restore_to(const reader *reader, const cache *target, output 
         fetch_jobs jobs = {.in = &reader->in,
                            .ranges = wanted.ranges,
                            .count = wanted.count,
+                           .pool = run->pool,
                            .threads = run_threads(run, device),
                            .slot_bytes = sizeof(run_buffers),
                            .context = &context,

@@ -62,7 +62,7 @@ void run_place_close(run_place *place) {
 
 unsigned run_threads(const kvot_run *run, const device *device) {
     enum { STAGES = 4 };
-    return run->threads == 0 && device && pool_processors() < STAGES ? STAGES : run->threads;
+    return run->threads == 0 && device && threads_processors() < STAGES ? STAGES : run->threads;
 }
 
 uint64_t run_job_bytes(const cache *cache, cache_job job) {

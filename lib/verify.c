@@ -1,8 +1,11 @@
 /* Verifying: every checksum, everything decoded, and, against an original, every byte of it accounted for. */
+#include "verify.h"
+
 #include "measure.h"
 #include "run.h"
 #include "wanted.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +111,8 @@ static void drop(void *memory) {
     free(slot->repeat);
 }
 
-static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_error *error) {
+static kvot_status verify_all(const reader *reader, const input *original, const kvot_run *run, kvot_error *error) {
+    verify_context context = {.reader = reader, .original = original}, *verify = &context;
     const cache *cache = &verify->reader->cache;
     if (verify->original && verify->original->bytes != cache->tables.index->source_bytes)
         return differs(verify, "it has another length", error);
@@ -122,6 +126,7 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
     fetch_jobs jobs = {.in = &verify->reader->in,
                        .ranges = wanted.ranges,
                        .count = wanted.count,
+                       .pool = run->pool,
                        .threads = run->threads,
                        .slot_bytes = sizeof(verify_slot),
                        .context = verify,
@@ -132,6 +137,23 @@ static kvot_status verify_all(verify_context *verify, const kvot_run *run, kvot_
     if (status == KVOT_OK)
         status = fetch_run(&jobs, NULL, error);
     wanted_free(&wanted);
+    return status;
+}
+
+kvot_status verify_output(const output *out, uint64_t bytes, const input *original, const kvot_run *run,
+                          kvot_error *error) {
+    reader reader;
+    input in = {.fd = fcntl(out->fd, F_DUPFD_CLOEXEC, 0), .bytes = bytes, .name = strdup(out->name)};
+    kvot_status status = KVOT_OK;
+    if (in.fd < 0 || !in.name) {
+        status = fail_errno(error, out->name, "read what was written");
+        input_close(&in);
+        return status;
+    }
+    if ((status = reader_open(&reader, &in, error)) == KVOT_OK) {
+        status = verify_all(&reader, original, run, error);
+        reader_close(&reader);
+    }
     return status;
 }
 
@@ -148,8 +170,7 @@ kvot_status kvot_verify(const char *input_path, const char *original_path, const
     if (leftover_bytes)
         *leftover_bytes = reader.leftover;
     if (!original_path || (status = input_open(&original, original_path, run, error)) == KVOT_OK) {
-        verify_context context = {.reader = &reader, .original = original_path ? &original : NULL};
-        status = verify_all(&context, run, error);
+        status = verify_all(&reader, original_path ? &original : NULL, run, error);
         if (original_path)
             input_close(&original);
     }

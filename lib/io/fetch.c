@@ -1,13 +1,14 @@
 #include "fetch.h"
 
 #include "../../format/format.h"
-#include "../pool.h"
+#include "../threads.h"
 #include "direct.h"
 #include "ring.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,6 +41,12 @@ typedef struct fetch_buffer {
     uint8_t *bytes;
 } fetch_buffer;
 
+/* What a thread works with. */
+typedef struct fetch_slot {
+    struct fetch_slot *next_free;
+    _Alignas(max_align_t) unsigned char memory[];
+} fetch_slot;
+
 struct fetch {
     fetch_jobs jobs;
     fetch_read *reads;
@@ -59,9 +66,9 @@ struct fetch {
     kvot_status status;
     kvot_error error;
 
-    pthread_t *threads;
-    void **slots;
-    unsigned n_threads, n_started, n_ended, next_slot;
+    threads_offer offer;
+    fetch_slot *free; /* the one that was used last first */
+    unsigned working; /* threads */
     pthread_mutex_t lock;
     pthread_cond_t arrived, news;
 
@@ -293,24 +300,38 @@ static void use(fetch *f, fetch_buffer *b, void *slot) {
     pthread_mutex_unlock(&f->lock);
 }
 
-static void *worker(void *argument) {
-    fetch *f = argument;
+static fetch_slot *new_slot(const fetch *f) {
+    return calloc(1, sizeof(fetch_slot) + f->jobs.slot_bytes);
+}
+
+/* Works until nothing is left. Where there is no memory for one more slot, the threads that have one do the work. */
+static bool worker(void *context) {
+    fetch *f = context;
     pthread_mutex_lock(&f->lock);
-    void *slot = f->slots[f->next_slot++];
+    fetch_slot *slot = f->free;
+    if (slot)
+        f->free = slot->next_free;
+    else if (!(slot = new_slot(f))) {
+        pthread_mutex_unlock(&f->lock);
+        return true;
+    }
+    f->working++;
     fetch_buffer *b;
     while ((b = take(f)) != NULL) {
         pthread_mutex_unlock(&f->lock);
-        use(f, b, slot);
+        use(f, b, slot->memory);
         pthread_mutex_lock(&f->lock);
     }
     pthread_mutex_unlock(&f->lock);
     if (f->jobs.ended)
         f->jobs.ended(f->jobs.context);
     pthread_mutex_lock(&f->lock);
-    f->n_ended++;
+    slot->next_free = f->free;
+    f->free = slot;
+    f->working--;
     pthread_cond_signal(&f->news);
     pthread_mutex_unlock(&f->lock);
-    return NULL;
+    return false;
 }
 
 /* Puts ranges together to reads. A read ends where a range begins an extent's length or more behind it, which is what a
@@ -342,8 +363,8 @@ static kvot_status plan_reads(fetch *f, kvot_error *error) {
 }
 
 static kvot_status make_buffers(fetch *f, kvot_error *error) {
-    size_t fit = BUFFER_BYTES / f->buffer_bytes, least = (size_t)f->n_threads + 2;
-    size_t wanted = 2 * (size_t)f->n_threads > READS_AHEAD ? 2 * (size_t)f->n_threads : READS_AHEAD;
+    size_t threads = f->offer.most, fit = BUFFER_BYTES / f->buffer_bytes, least = threads + 2;
+    size_t wanted = 2 * threads > READS_AHEAD ? 2 * threads : READS_AHEAD;
     size_t n = wanted < fit ? wanted : fit;
     f->n_buffers = (unsigned)(n < least ? least : n);
     if (f->n_buffers > f->n_reads)
@@ -363,34 +384,21 @@ static kvot_status make_buffers(fetch *f, kvot_error *error) {
     return KVOT_OK;
 }
 
-static kvot_status make_slots(fetch *f, kvot_error *error) {
-    f->threads = calloc(f->n_threads, sizeof *f->threads);
-    f->slots = calloc(f->n_threads, sizeof *f->slots);
-    if (!f->threads || !f->slots)
-        return fail_memory(error);
-    for (unsigned i = 0; i < f->n_threads; i++) {
-        f->slots[i] = calloc(1, f->jobs.slot_bytes);
-        if (!f->slots[i])
-            return fail_memory(error);
-    }
-    return KVOT_OK;
-}
-
 static void fetch_free(fetch *f) {
     ring_close(f->ring);
     if (f->direct >= 0)
         close(f->direct);
     direct_memory_free(f->memory, f->memory_bytes);
-    for (unsigned i = 0; f->slots && i < f->n_threads; i++) {
-        if (f->slots[i] && f->jobs.drop)
-            f->jobs.drop(f->slots[i]);
-        free(f->slots[i]);
+    while (f->free) {
+        fetch_slot *slot = f->free;
+        f->free = slot->next_free;
+        if (f->jobs.drop)
+            f->jobs.drop(slot->memory);
+        free(slot);
     }
     pthread_cond_destroy(&f->news);
     pthread_cond_destroy(&f->arrived);
     pthread_mutex_destroy(&f->lock);
-    free(f->threads);
-    free(f->slots);
     free(f->buffers);
     free(f->reads);
     free(f);
@@ -408,18 +416,17 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
     pthread_cond_init(&f->arrived, NULL);
     pthread_cond_init(&f->news, NULL);
     kvot_status status = plan_reads(f, error);
-    f->n_threads = jobs->threads ? jobs->threads : pool_processors();
-    if (f->n_threads > f->n_reads)
-        f->n_threads = (unsigned)f->n_reads;
+    unsigned threads = threads_of(jobs->pool, jobs->threads);
+    f->offer = (threads_offer){.work = worker, .context = f, .most = threads};
+    if (threads > f->n_reads)
+        f->offer.most = (unsigned)f->n_reads;
     *result = f; /* not again once threads work, which may ask it */
     if (status == KVOT_OK && f->n_reads > 0) {
         status = make_buffers(f, error);
+        if (status == KVOT_OK && !(f->free = new_slot(f)))
+            status = fail_memory(error);
         if (status == KVOT_OK)
-            status = make_slots(f, error);
-        if (status == KVOT_OK)
-            f->n_started = pool_start(f->threads, f->n_threads, worker, f);
-        if (status == KVOT_OK && f->n_started == 0)
-            status = fail(error, KVOT_E_MEMORY, "cannot start a thread");
+            status = threads_start(&f->offer, jobs->pool, error);
     }
     if (status != KVOT_OK)
         fetch_free(f);
@@ -440,6 +447,7 @@ void fetch_stop(fetch *f) {
     fail(&error, KVOT_E_CANCELLED, "stopped");
     pthread_mutex_lock(&f->lock);
     record(f, 0, KVOT_E_CANCELLED, &error);
+    pthread_cond_signal(&f->news); /* there may be no thread that works */
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -455,22 +463,26 @@ static void tell(fetch *f) {
         record(f, 0, status, &error);
 }
 
+/* Whether nothing is left and nobody works. */
+static bool has_ended(fetch *f) {
+    return f->working == 0 && f->under_way == 0 && (f->next == f->n_reads || given_up(f, f->next)) && !first_ready(f);
+}
+
 kvot_status fetch_finish(fetch *f, kvot_stages *stages, kvot_error *error) {
     pthread_mutex_lock(&f->lock);
-    for (bool ended = f->n_started == 0; !ended;) {
-        ended = f->n_ended == f->n_started; /* then `told` is called once more: it has seen all that was done */
+    for (bool ended = f->n_reads == 0; !ended;) {
+        ended = has_ended(f); /* then `told` is called once more: it has seen all that was done */
         tell(f);
-        if (f->n_ended < f->n_started)
+        if (!ended && !has_ended(f))
             pthread_cond_wait(&f->news, &f->lock);
     }
     pthread_mutex_unlock(&f->lock);
-    for (unsigned i = 0; i < f->n_started; i++)
-        pthread_join(f->threads[i], NULL);
+    if (f->n_reads > 0)
+        f->stages.threads = threads_end(&f->offer);
     kvot_status status = f->status;
     if (status != KVOT_OK && error)
         *error = f->error;
     f->stages.seconds = clock_now() - f->began;
-    f->stages.threads = f->n_started;
     if (stages)
         *stages = f->stages;
     fetch_free(f);

@@ -19,8 +19,9 @@ typedef struct fetch_jobs {
     const input *in;
     const fetch_range *ranges; /* in the order in which they are wanted */
     size_t count;
-    unsigned threads;  /* 0: one for each processor */
-    size_t slot_bytes; /* zeroed memory of each thread */
+    kvot_pool *pool;   /* NULL: threads of its own */
+    unsigned threads;  /* at the most; 0: all of the pool, or one for each processor */
+    size_t slot_bytes; /* zeroed memory of each thread that works */
     void *context;
     /* On a worker: works on range number `range`, whose bytes are at `bytes` until it returns, aligned as `offset` is
      * up to 4096. Ranges are begun about in their order. */
@@ -29,7 +30,7 @@ typedef struct fetch_jobs {
      * all. May be NULL. */
     kvot_status (*told)(void *told_context, kvot_error *error);
     void *told_context;
-    /* On each worker, when it is done, also after a failure. May be NULL. */
+    /* On each worker, when nothing is left for it, also after a failure. May be NULL. */
     void (*ended)(void *context);
     /* At the end: frees what hangs on a slot. May be NULL. */
     void (*drop)(void *slot);
@@ -37,8 +38,8 @@ typedef struct fetch_jobs {
 
 typedef struct fetch fetch;
 
-/* Starts the threads. `jobs` is copied; what it points to must stay. On success `*fetch`, which is set before any of
- * them works, is to be given to fetch_finish. */
+/* Offers the work to threads. `jobs` is copied; what it points to must stay. On success `*fetch`, which is set before
+ * any of them works, is to be given to fetch_finish. */
 kvot_status fetch_start(const fetch_jobs *jobs, fetch **fetch, kvot_error *error);
 
 /* What has failed so far. Any thread. */

@@ -1,3 +1,4 @@
+#include "../threads.h"
 #include "io.h"
 #include "temporary.h"
 
@@ -20,7 +21,7 @@ static kvot_status open_temporary(output *out, unsigned mode, kvot_error *error)
     out->directory = open_file(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC, out->run);
     free(copy);
     if (out->directory >= 0 || errno == EACCES) /* one that may be written, but not listed, cannot be synced */
-        out->fd = temporary_open(out->directory, out->path, mode, &out->temporary);
+        out->fd = temporary_open(out->directory, out->path, mode, threads_swept(out->run->pool), &out->temporary);
     return out->fd >= 0 ? KVOT_OK : fail_errno(error, out->name, "write");
 }
 

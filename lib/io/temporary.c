@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <linux/magic.h>
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,9 +77,21 @@ static void sweep_one(int directory, const char *name) {
     close(fd);
 }
 
-/* Removes what is named `start` and six letters, and was left behind. */
+/* Whether a file of this name may be a leftover: of an output whose temporary files are named `start` and six letters,
+ * or, if that is NULL, of any. */
+static bool is_temporary(const char *name, const char *start) {
+    static const char mark[] = ".kvot-";
+    size_t length = strlen(name);
+    const char *rest = name + length - LETTERS;
+    if (length <= LETTERS + sizeof mark - 1 || strspn(rest, letters) != LETTERS)
+        return false;
+    if (!start)
+        return name[0] == '.' && memcmp(rest - (sizeof mark - 1), mark, sizeof mark - 1) == 0;
+    return strlen(start) == length - LETTERS && memcmp(name, start, length - LETTERS) == 0;
+}
+
+/* Removes what was left behind. */
 static void sweep(int directory, const char *start) {
-    size_t length = strlen(start);
     int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *entries = fd >= 0 && locks_hold(fd) ? fdopendir(fd) : NULL;
     if (!entries) {
@@ -86,12 +99,48 @@ static void sweep(int directory, const char *start) {
             close(fd);
         return;
     }
-    for (struct dirent *entry; (entry = readdir(entries));) {
-        const char *rest = entry->d_name + length;
-        if (strncmp(entry->d_name, start, length) == 0 && strlen(rest) == LETTERS && strspn(rest, letters) == LETTERS)
+    for (struct dirent *entry; (entry = readdir(entries));)
+        if (is_temporary(entry->d_name, start))
             sweep_one(directory, entry->d_name);
-    }
     closedir(entries);
+}
+
+typedef struct swept_directory {
+    dev_t device;
+    ino_t number;
+} swept_directory;
+
+static int by_number(const void *left, const void *right) {
+    const swept_directory *a = left, *b = right;
+    if (a->number != b->number)
+        return a->number < b->number ? -1 : 1;
+    return a->device < b->device ? -1 : a->device > b->device;
+}
+
+/* Whether a directory is to be swept: the first time that it is seen, or if there is no memory to know. */
+static bool see(temporary_swept *swept, int directory) {
+    struct stat about;
+    swept_directory *new = fstat(directory, &about) == 0 ? malloc(sizeof *new) : NULL;
+    if (!new)
+        return true;
+    *new = (swept_directory){about.st_dev, about.st_ino};
+    pthread_mutex_lock(&swept->lock);
+    swept_directory **known = tsearch(new, &swept->directories, by_number);
+    bool first = !known || *known == new;
+    pthread_mutex_unlock(&swept->lock);
+    if (!known || *known != new)
+        free(new);
+    return first;
+}
+
+void temporary_swept_open(temporary_swept *swept) {
+    *swept = (temporary_swept){NULL};
+    pthread_mutex_init(&swept->lock, NULL);
+}
+
+void temporary_swept_close(temporary_swept *swept) {
+    tdestroy(swept->directories, free);
+    pthread_mutex_destroy(&swept->lock);
 }
 
 /* Locks a file that was just made. -1 on failure; errno is EEXIST if a sweeper has it, and another must be made. */
@@ -132,7 +181,7 @@ static int make(const char *name, unsigned mode) {
     return fd;
 }
 
-int temporary_open(int directory, const char *path, unsigned mode, char **name) {
+int temporary_open(int directory, const char *path, unsigned mode, temporary_swept *swept, char **name) {
     enum { TRIES = 100, NAME = 200 }; /* of the target's name this much, so that a long one does not become too long */
     char *copy = strdup(path), *copy2 = strdup(path), *start = NULL;
     int length = -1, fd = -1;
@@ -141,8 +190,8 @@ int temporary_open(int directory, const char *path, unsigned mode, char **name) 
         length = asprintf(name, "%s/%sXXXXXX", dirname(copy2), start);
     else
         start = NULL;
-    if (length >= 0 && directory >= 0)
-        sweep(directory, start);
+    if (length >= 0 && directory >= 0 && (!swept || see(swept, directory)))
+        sweep(directory, swept ? NULL : start);
     free(copy);
     free(copy2);
     free(start);

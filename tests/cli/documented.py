@@ -14,11 +14,11 @@ def help_of(*command):
 
 
 def options_of(command):
-    return set(re.findall(r"^  (?:-\w,|   ) --([\w-]+)", help_of(command), re.MULTILINE))
+    return set(re.findall(r"^  (?:-\w,|   ) --([\w-]+)", help_of(*command.split()), re.MULTILINE))
 
 
 def bash(file, command):
-    script = f'source "{file}"; COMP_WORDS=(kvot {command} --); COMP_CWORD=2; _kvot; echo "${{COMPREPLY[@]}}"'
+    script = f'source "{file}"; COMP_WORDS=(kvot {command} --); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _kvot; echo "${{COMPREPLY[@]}}"'
     words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
     return {word.removeprefix("--") for word in words}
 
@@ -27,7 +27,7 @@ def zsh(file, command):
     """The lists and options that the branch of a command gives to _arguments."""
     text = file.read_text()
     lists = dict(re.findall(r"^(\w+)=\((.*)\)$", text, re.MULTILINE))
-    branches = dict(re.findall(r"^([\w*]+)\)(.*?);;", text, re.MULTILINE | re.DOTALL))
+    branches = dict(re.findall(r"^\"?([\w *]+)\"?\)(.*?);;", text, re.MULTILINE | re.DOTALL))
     branch = branches.get(command, branches["*"])
     for name in re.findall(r"\$(\w+)", branch):
         branch += lists[name]
@@ -38,9 +38,10 @@ def fish(file, command):
     found = set()
     for line in re.findall(r"^complete .*", file.read_text(), re.MULTILINE):
         option = re.search(r" -l ([\w-]+)", line)
-        condition = re.search(r'-n "__fish_seen_subcommand_from ([^"]*)"', line)
-        commands = condition[1].split() if condition else ["$commands"]
-        if option and (command in commands or "$commands" in commands):
+        condition = re.search(r'-n "(?:\$(\w+); and )?__fish_seen_subcommand_from ([^"]*)"', line)
+        of, names = (condition[1], condition[2].split()) if condition else (None, ["$commands"])
+        batch, _, last = command.rpartition(" ")
+        if option and (last in names or "$commands" in names) and of in (None, batch or "single"):
             found.add(option[1])
     return found
 
@@ -48,7 +49,7 @@ def fish(file, command):
 def main():
     folder = pathlib.Path(sys.argv[2])
     completions = folder / "completions"
-    listed = {command: options_of(command) for command in re.findall(r"^  ([a-z]+) ", help_of(), re.MULTILINE)}
+    listed = {command: options_of(command) for command in re.findall(r"^  ([a-z]+(?: [a-z]+)?)  ", help_of(), re.MULTILINE)}
     wrong = 0 if listed and all(listed.values()) else 1
     for command, options in listed.items():
         for of, name in (bash, "kvot.bash"), (zsh, "_kvot"), (fish, "kvot.fish"):

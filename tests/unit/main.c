@@ -13,6 +13,7 @@ static const struct {
               {"engines", engine_tests},
               {"cache", cache_tests},
               {"pool", pool_tests},
+              {"recompress", recompress_tests},
               {"fetch", fetch_tests},
               {"arrays", array_tests},
               {"loading", loading_tests},

@@ -2,6 +2,8 @@
 
 #include "../../lib/pool.h"
 
+#include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct sums {
@@ -27,9 +29,14 @@ static kvot_status done(void *context, uint64_t job, void *slot, kvot_error *err
     return KVOT_OK;
 }
 
-static kvot_status run(sums *sums, uint64_t count, unsigned threads, kvot_error *error) {
-    pool_jobs jobs = {.count = count, .threads = threads, .slot_bytes = 8, .context = sums, .work = work, .done = done};
+static kvot_status run_in(kvot_pool *pool, sums *sums, uint64_t count, unsigned threads, kvot_error *error) {
+    pool_jobs jobs = {
+        .count = count, .pool = pool, .threads = threads, .slot_bytes = 8, .context = sums, .work = work, .done = done};
     return pool_run(&jobs, error);
+}
+
+static kvot_status run(sums *sums, uint64_t count, unsigned threads, kvot_error *error) {
+    return run_in(NULL, sums, count, threads, error);
 }
 
 static void results_come_in_order(void) {
@@ -57,7 +64,96 @@ static void no_jobs_is_fine(void) {
     CU_ASSERT_EQUAL(sums.done_jobs, 0);
 }
 
-const unit_test pool_tests[] = {{"results come in order", results_come_in_order},
+/* A program's thread, whose calls share a pool. */
+typedef struct caller {
+    kvot_pool *pool;
+    pthread_t thread;
+    unsigned number;
+    bool good;
+} caller;
+
+enum { CALLERS = 6 };
+
+/* One caller has many jobs, others have few, again and again; some of these fail. */
+static void *call(void *argument) {
+    caller *caller = argument;
+    caller->good = true;
+    for (unsigned i = 0; i < (caller->number == 0 ? 1 : 40); i++) {
+        uint64_t count = caller->number == 0 ? 3000 : 1 + (caller->number * 7 + i) % 20;
+        bool fails = caller->number > 0 && i % 3 == 0;
+        sums sums = {.fail_at = fails ? count / 2 : UINT64_MAX, .in_order = true};
+        kvot_error error;
+        kvot_status status = run_in(caller->pool, &sums, count, i % 4, &error);
+        caller->good &=
+            sums.in_order && status == (fails ? KVOT_E_IO : KVOT_OK) && sums.done_jobs == (fails ? count / 2 : count);
+    }
+    return NULL;
+}
+
+static void calls_share_threads(void) {
+    static const unsigned threads[] = {0, 1, 2, 5};
+    for (int i = 0; i < 4; i++) {
+        caller callers[CALLERS];
+        kvot_pool *pool;
+        CU_ASSERT_EQUAL_FATAL(kvot_pool_open(threads[i], 0, &pool, NULL), KVOT_OK);
+        for (unsigned c = 0; c < CALLERS; c++) {
+            callers[c] = (caller){.pool = pool, .number = c};
+            pthread_create(&callers[c].thread, NULL, call, &callers[c]);
+        }
+        for (unsigned c = 0; c < CALLERS; c++) {
+            pthread_join(callers[c].thread, NULL);
+            CU_ASSERT_TRUE(callers[c].good);
+        }
+        kvot_pool_close(pool);
+    }
+    kvot_pool_close(NULL);
+}
+
+static bool is_there(const char *name) {
+    return access(unit_path(name), F_OK) == 0;
+}
+
+static void write_in(kvot_pool *pool) {
+    kvot_run run = {.overwrite = true, .pool = pool};
+    CU_ASSERT_EQUAL(
+        kvot_compress(UNIT_DATA "/llama-one-v3-seq.bin", unit_path("swept/out.kvot"), NULL, &run, NULL, NULL), KVOT_OK);
+}
+
+static void a_directory_is_swept_once(void) {
+    static const char *const leftovers[] = {"swept/.out.kvot.kvot-abcdef", "swept/.other.kvot-012345"};
+    static const char *const others[] = {"swept/.other.kvot-01234", "swept/other.kvot-abcdef", "swept/.kvot-abcdef",
+                                         "swept/.a.kvot-abcdeX"};
+    kvot_pool *pool;
+    CU_ASSERT_EQUAL_FATAL(kvot_pool_open(1, 0, &pool, NULL), KVOT_OK);
+    mkdir(unit_path("swept"), 0700);
+    for (int i = 0; i < 2; i++)
+        unit_write_file(leftovers[i], "x", 1);
+    for (int i = 0; i < 4; i++)
+        unit_write_file(others[i], "x", 1);
+    write_in(pool);
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_FALSE(is_there(leftovers[i]));
+    for (int i = 0; i < 2; i++)
+        unit_write_file(leftovers[i], "x", 1);
+    write_in(pool);
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_TRUE(is_there(leftovers[i]));
+    write_in(NULL); /* looks for its own */
+    CU_ASSERT_FALSE(is_there(leftovers[0]));
+    CU_ASSERT_TRUE(is_there(leftovers[1]));
+    for (int i = 0; i < 4; i++) {
+        CU_ASSERT_TRUE(is_there(others[i]));
+        unlink(unit_path(others[i]));
+    }
+    unlink(unit_path(leftovers[1]));
+    unlink(unit_path("swept/out.kvot"));
+    CU_ASSERT_EQUAL(rmdir(unit_path("swept")), 0);
+    kvot_pool_close(pool);
+}
+
+const unit_test pool_tests[] = {{"calls share threads", calls_share_threads},
+                                {"a directory is swept once", a_directory_is_swept_once},
+                                {"results come in order", results_come_in_order},
                                 {"the first failure counts", the_first_failure_counts},
                                 {"no jobs is fine", no_jobs_is_fine},
                                 {NULL, NULL}};
