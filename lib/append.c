@@ -239,7 +239,7 @@ static kvot_status write(append_context *append, const append_base *base, const 
                                  .run = append->run};
     kvot_status status = in_place_start(&append->target, bytes, writer_append_offset(bytes), error);
     if (status == KVOT_OK)
-        status = writer_open_behind(&writer, &append->target.out, bytes, error);
+        status = writer_open_behind(&writer, &append->target.out, bytes, cache->tables.index->source_bytes, error);
     if (status == KVOT_OK)
         status = compress_cache(&compress, error);
     if (status == KVOT_OK)
@@ -263,7 +263,7 @@ static kvot_status append_plan(append_context *append, kvot_append_result *resul
     compress_set_codecs(plan, &options);
     kvot_status status = rowsets && base.planes ? match(append, &base, rowsets, error) : fail_memory(error);
     if (status == KVOT_OK)
-        status = rows_to_cache(plan, append->source.in, &cache, error);
+        status = compress_rows(plan, append->source.in, append->run, &cache, error);
     if (status == KVOT_OK)
         status = match_chunks(&base, &cache, rowsets, error);
     if (status == KVOT_OK)
@@ -291,7 +291,9 @@ static kvot_status append_input(append_context *append, kvot_append_result *resu
 
 kvot_status kvot_append(const char *input_path, const char *output_path, const char *model_path, const kvot_run *run,
                         kvot_append_result *result, kvot_error *error) {
-    append_context append = {.input_path = input_path, .model_path = model_path, .run = run ? run : &run_plain};
+    run_call call;
+    append_context append = {.input_path = input_path, .model_path = model_path};
+    append.run = run_call_open(&call, run, input_path);
     kvot_append_result ignored;
     kvot_status status = in_place_open(&append.target, output_path, append.run, error);
     if (status == KVOT_OK)
@@ -307,5 +309,6 @@ kvot_status kvot_append(const char *input_path, const char *output_path, const c
     run_place_close(&append.source.place);
     kvot_close(append.old);
     in_place_close(&append.target);
+    run_call_close(&call);
     return status;
 }

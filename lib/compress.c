@@ -125,12 +125,29 @@ static void drop(void *memory) {
     unit_encoder_free(memory);
 }
 
+/* What an encoder takes at the most for any job. */
+static uint64_t encoder_bytes(const cache *cache) {
+    const format_tables *t = &cache->tables;
+    uint64_t most = unit_bytes(&codec_verbatim, 1, t->index->n_verbatim > 0 ? cache_verbatim_bytes(cache, 0) : 0);
+    for (uint32_t u = 0; u < cache->n_units; u++) {
+        const cache_unit *unit = &cache->units[u];
+        uint32_t rows = 0;
+        for (uint32_t c = cache->first_chunk[unit->rowset]; c < cache->first_chunk[unit->rowset + 1]; c++)
+            rows = cache->chunks[c].rows > rows ? cache->chunks[c].rows : rows;
+        uint64_t need = unit_bytes(&t->planes[unit->first_plane], unit->n_planes, rows);
+        most = need > most ? need : most;
+    }
+    return most;
+}
+
 kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_error *error) {
     const cache *cache = compress->cache;
     pool_jobs jobs = {.count = n_jobs,
+                      .bytes = compress->progress->total,
                       .pool = compress->progress->run->pool,
                       .threads = run_threads(compress->progress->run, compress->source->place.device),
                       .slot_bytes = sizeof(unit_encoder),
+                      .more_bytes = encoder_bytes(cache),
                       .context = compress,
                       .work = work,
                       .done = done,
@@ -158,17 +175,38 @@ kvot_status compress_cache(compress_context *compress, kvot_error *error) {
     return status;
 }
 
+kvot_status compress_rows(plan *plan, const input *in, const kvot_run *run, cache *cache, kvot_error *error) {
+    enum { CELL_BYTES = 100 }; /* what rows_to_cache takes for a cell, the plan's own included */
+    memory_share *share = threads_share(run->pool);
+    uint64_t buffer = 2 * (uint64_t)rows_of_chunk(plan->planes, plan->n_planes), largest = 0, taken, kept;
+    for (uint32_t p = 0; p < plan->n_planes; p++)
+        largest = plan->planes[p].row_bytes > largest ? plan->planes[p].row_bytes : largest;
+    uint64_t needed = plan->n_cells * CELL_BYTES + buffer * largest;
+    kvot_status status = memory_take(share, needed, needed, &taken, error);
+    if (status != KVOT_OK)
+        return status;
+    status = rows_to_cache(plan, in, cache, error);
+    memory_give(share, taken);
+    if (status == KVOT_OK) { /* the tables, and what cache_link_rows works out */
+        uint64_t tables = 3 * format_index_bytes(cache->tables.index, UINT64_MAX);
+        status = memory_take(share, tables, tables, &kept, error);
+        if (status != KVOT_OK)
+            cache_free(cache);
+    }
+    return status;
+}
+
 kvot_status compress_to(plan *plan, const source *source, output *out, const kvot_compress_options *options,
                         const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
     cache cache;
     writer writer = {0};
     compress_set_codecs(plan, options);
-    kvot_status status = rows_to_cache(plan, source->in, &cache, error);
+    kvot_status status = compress_rows(plan, source->in, run, &cache, error);
     plan_free(plan);
     if (status != KVOT_OK)
         return status;
     compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
-    if ((status = writer_open(&writer, out, false, error)) == KVOT_OK &&
+    if ((status = writer_open(&writer, out, cache.tables.index->source_bytes, false, error)) == KVOT_OK &&
         (status = compress_cache(&compress, error)) == KVOT_OK)
         *sizes = run_sizes(&cache, writer.offset);
     writer_close(&writer);
@@ -218,7 +256,8 @@ static kvot_status compress_input(const source *source, const char *output_path,
 kvot_status kvot_compress(const char *input_path, const char *output_path, const kvot_compress_options *options,
                           const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
     options = options ? options : &compress_defaults;
-    run = run ? run : &run_plain;
+    run_call call;
+    run = run_call_open(&call, run, input_path);
     input in;
     source source = {.in = &in};
     kvot_status status = compress_check_options(options, error);
@@ -229,5 +268,6 @@ kvot_status kvot_compress(const char *input_path, const char *output_path, const
         input_close(&in);
     }
     run_place_close(&source.place);
+    run_call_close(&call);
     return status;
 }

@@ -32,6 +32,9 @@ input compress_ids(const int32_t *ids, size_t n);
 kvot_status compress_take_array(const run_place *place, unit_encoder *encoder, uint32_t i, const kvot_array *array,
                                 uint32_t first, uint32_t n, kvot_error *error);
 
+/* rows_to_cache, with memory for it. */
+kvot_status compress_rows(plan *plan, const input *in, const kvot_run *run, cache *cache, kvot_error *error);
+
 /* Compresses what `plan` describes, which it frees, to an output that is open and is to be committed. */
 kvot_status compress_to(plan *plan, const source *source, output *out, const kvot_compress_options *options,
                         const kvot_run *run, kvot_sizes *sizes, kvot_error *error);

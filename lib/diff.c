@@ -135,6 +135,7 @@ static kvot_status diff_plans(diff_context *diff, const kvot_run *run, kvot_diff
                       .pool = run->pool,
                       .threads = run->threads,
                       .slot_bytes = sizeof(diff_slot),
+                      .more_bytes = 2 * BLOCK_BYTES,
                       .context = diff,
                       .work = work,
                       .done = done,

@@ -69,9 +69,14 @@ typedef struct kvot_pool kvot_pool;
 /* Threads, and memory, that several calls share: for a program that works on many files, each by a call from a thread
  * of its own, with this pool in its kvot_run. These callers plan, write and wait; what takes time is done by the pool's
  * `threads` threads (0: one for each processor), for the call that began first as far as it can use them, then for the
- * next. `memory`: what the calls take together stays below so many bytes (0: no bound). A call waits until others have
- * given back what it needs; KVOT_E_MEMORY if it would need more all by itself. On success `*pool` is to be given to
- * kvot_pool_close. Any number of threads may use a pool. */
+ * next.
+ *
+ * `memory`: what kvot_compress, kvot_append, kvot_restore, kvot_verify and kvot_recompress take together stays below so
+ * many bytes, threads included, whatever the files (0: no bound; KVOT_E_ARGUMENT if not even the threads fit). Calls
+ * take fewer buffers where there is little left, and wait until others have given back what they need, the oldest
+ * first; KVOT_E_MEMORY if a call needs more all by itself. The other calls use the threads, but are not counted.
+ *
+ * On success `*pool` is to be given to kvot_pool_close. Any number of threads may use a pool. */
 KVOT_API kvot_status kvot_pool_open(unsigned threads, uint64_t memory, kvot_pool **pool, kvot_error *error);
 
 /* NULL is allowed. No call may be using it. */

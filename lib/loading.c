@@ -286,6 +286,7 @@ kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n
                            .pool = run->pool,
                            .threads = run_threads(run, loading->place.device),
                            .slot_bytes = sizeof(run_buffers),
+                           .more_bytes = wanted_need(&loading->wanted, &file->reader.cache, 2),
                            .context = loading,
                            .work = work,
                            .told = run_told,

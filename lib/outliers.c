@@ -100,11 +100,19 @@ kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const ca
         fixed->kept[i] = (kept_row){INFINITY, UINT32_MAX};
     if (number == 0)
         return KVOT_OK;
+    uint64_t most = 0; /* a chunk's rows and magnitudes */
+    for (uint32_t p = 0; p < cache->tables.index->n_planes; p++) {
+        const format_plane *plane = &cache->tables.planes[p];
+        uint64_t need = FORMAT_CHUNK_ROWS * (plane->row_bytes + sizeof(float) * (uint64_t)plane->heads);
+        most = need > most ? need : most;
+    }
+    most = most < FORMAT_CHUNK_BYTES * 2ull ? most : FORMAT_CHUNK_BYTES * 2ull;
     find_context context = {fixed, cache, source, progress};
     pool_jobs jobs = {.count = cache->n_jobs - cache->tables.index->n_verbatim,
                       .pool = progress->run->pool,
                       .threads = run_threads(progress->run, source->place.device),
                       .slot_bytes = sizeof(run_buffers),
+                      .more_bytes = most,
                       .context = &context,
                       .work = work,
                       .done = done,

@@ -13,6 +13,15 @@ typedef struct pool_slot {
     _Alignas(max_align_t) unsigned char memory[];
 } pool_slot;
 
+enum {
+    THREAD_BYTES = 256 << 10, /* worth a thread of its own */
+    /* Jobs in flight. Two more than threads are enough if a job takes longer than it takes to wake a thread; there may
+     * be more of smaller jobs. */
+    MORE_SLOTS = 2,
+    SMALL_JOB = 64 << 10,
+    SLOTS_FOR_SMALL = 16,
+};
+
 typedef struct pool {
     const pool_jobs *jobs;
     /* Of job n, from when it is begun until it is collected, is slots[n % n_slots]. */
@@ -21,6 +30,7 @@ typedef struct pool {
     pool_slot *free; /* the one that was used last first: its memory is still in the cache */
     uint64_t next;   /* job to start */
     uint64_t collected;
+    uint64_t n_ready; /* jobs done, but not collected */
     bool stop;
     pthread_mutex_t lock;
     pthread_cond_t ready;
@@ -60,8 +70,10 @@ static bool work(void *context) {
         slot->status = jobs->work(jobs->context, job, slot->memory, &slot->error);
         pthread_mutex_lock(&pool->lock);
         slot->ready = true;
-        pthread_cond_signal(&pool->ready);
+        if (2 * ++pool->n_ready >= pool->n_slots)
+            pthread_cond_signal(&pool->ready); /* not for each, since threads take their time to wake up */
     }
+    pthread_cond_signal(&pool->ready);
     bool later = !pool->stop && pool->next < jobs->count;
     pthread_mutex_unlock(&pool->lock);
     return later;
@@ -90,7 +102,8 @@ static kvot_status collect(pool *pool, kvot_error *error) {
         pthread_mutex_lock(&pool->lock);
         give_slot_back(pool, slot);
         pool->collected++;
-        bool more = pool->next < jobs->count;
+        pool->n_ready--;
+        bool more = pool->next < jobs->count && 2 * pool->n_ready <= pool->n_slots;
         pool->stop = status != KVOT_OK;
         pthread_mutex_unlock(&pool->lock);
         if (more)
@@ -99,16 +112,34 @@ static kvot_status collect(pool *pool, kvot_error *error) {
     return status;
 }
 
-static kvot_status run_all(pool *pool, kvot_error *error) {
+/* How many threads work at once, on how many jobs. */
+static kvot_status plan_slots(pool *pool, unsigned *most, uint64_t *taken, kvot_error *error) {
     const pool_jobs *jobs = pool->jobs;
-    unsigned threads = threads_of(jobs->pool, jobs->threads);
-    threads = jobs->count < threads ? (unsigned)jobs->count : threads;
-    pool->n_slots = (size_t)threads + 2;
+    uint64_t threads = threads_of(jobs->pool, jobs->threads);
+    threads = jobs->count < threads ? jobs->count : threads;
+    if (jobs->bytes > 0 && jobs->bytes / THREAD_BYTES < threads)
+        threads = jobs->bytes / THREAD_BYTES + 1;
+    pool->n_slots = threads + MORE_SLOTS;
+    if (jobs->bytes > 0 && jobs->bytes / jobs->count < SMALL_JOB)
+        pool->n_slots += SLOTS_FOR_SMALL;
+    uint64_t slot = sizeof(pool_slot) + jobs->slot_bytes + jobs->more_bytes;
+    memory_share *share = threads_share(jobs->pool);
+    kvot_status status = memory_take(share, slot, pool->n_slots * slot, taken, error);
+    if (status != KVOT_OK)
+        return status;
+    memory_trim(share); /* nothing more is needed */
+    pool->n_slots = (size_t)(*taken / slot);
+    *most = (unsigned)(threads < pool->n_slots ? threads : pool->n_slots);
+    return KVOT_OK;
+}
+
+static kvot_status run_jobs(pool *pool, unsigned most, kvot_error *error) {
+    const pool_jobs *jobs = pool->jobs;
     pool->slots = malloc(pool->n_slots * sizeof *pool->slots);
     pool->free = new_slot(pool);
     if (!pool->slots || !pool->free)
         return fail_memory(error);
-    pool->offer = (threads_offer){.work = work, .context = pool, .most = threads};
+    pool->offer = (threads_offer){.work = work, .context = pool, .most = most};
     kvot_status status = threads_start(&pool->offer, jobs->pool, error);
     if (status == KVOT_OK) {
         status = collect(pool, error);
@@ -123,12 +154,17 @@ kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
     if (jobs->count == 0)
         return KVOT_OK;
     pool pool = {.jobs = jobs};
+    unsigned most;
+    uint64_t taken;
+    kvot_status status = plan_slots(&pool, &most, &taken, error);
+    if (status != KVOT_OK)
+        return status;
     fenv_t before;
     fegetenv(&before);
     fesetenv(FE_DFL_ENV);
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.ready, NULL);
-    kvot_status status = run_all(&pool, error);
+    status = run_jobs(&pool, most, error);
     while (pool.free) {
         pool_slot *slot = pool.free;
         pool.free = slot->next_free;
@@ -139,6 +175,7 @@ kvot_status pool_run(const pool_jobs *jobs, kvot_error *error) {
     pthread_cond_destroy(&pool.ready);
     pthread_mutex_destroy(&pool.lock);
     free(pool.slots);
+    memory_give(threads_share(jobs->pool), taken);
     fesetenv(&before);
     return status;
 }

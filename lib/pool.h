@@ -6,9 +6,12 @@
 
 typedef struct pool_jobs {
     uint64_t count;
-    kvot_pool *pool;   /* NULL: threads of the call's own */
-    unsigned threads;  /* at the most; 0: all of the pool, or one for each processor */
-    size_t slot_bytes; /* zeroed memory of a job in flight; there are at most two more than threads */
+    kvot_pool *pool;  /* NULL: threads of the call's own */
+    unsigned threads; /* at the most; 0: all of the pool, or one for each processor */
+    uint64_t bytes; /* that all jobs together work on; 0: unknown. For a few, more threads are only in each other's way
+                     */
+    size_t slot_bytes;   /* zeroed memory of a job in flight */
+    uint64_t more_bytes; /* that hang on a slot at the most */
     void *context;
     /* On a worker: does job number `job` in `slot`. */
     kvot_status (*work)(void *context, uint64_t job, void *slot, kvot_error *error);
@@ -20,7 +23,7 @@ typedef struct pool_jobs {
 } pool_jobs;
 
 /* Runs all jobs, in the default floating-point environment. The first failure, in the order of the jobs, is the one
- * that is returned. */
+ * that is returned. Takes memory of the pool for as many slots as there is some for, one at least. */
 kvot_status pool_run(const pool_jobs *jobs, kvot_error *error);
 
 #endif

@@ -100,17 +100,17 @@ static kvot_status recompress_file(const reader *old, const char *output_path, c
 kvot_status kvot_recompress(const char *input_path, const char *output_path, const kvot_compress_options *options,
                             const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
     options = options ? options : &compress_defaults;
-    run = run ? run : &run_plain;
+    run_call call;
+    run = run_call_open(&call, run, input_path);
     reader old;
     kvot_sizes made;
     kvot_status status = compress_check_options(options, error);
-    if (status == KVOT_OK)
-        status = reader_open_path(&old, input_path, run, error);
-    if (status != KVOT_OK)
-        return status;
-    status = recompress_file(&old, output_path, options, run, &made, error);
-    if (sizes && status == KVOT_OK)
-        *sizes = made;
-    reader_close(&old);
+    if (status == KVOT_OK && (status = reader_open_path(&old, input_path, run, error)) == KVOT_OK) {
+        status = recompress_file(&old, output_path, options, run, &made, error);
+        if (sizes && status == KVOT_OK)
+            *sizes = made;
+        reader_close(&old);
+    }
+    run_call_close(&call);
     return status;
 }

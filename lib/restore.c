@@ -72,6 +72,7 @@ static kvot_status restore_to(const reader *reader, const cache *target, output 
                            .pool = run->pool,
                            .threads = run_threads(run, device),
                            .slot_bytes = sizeof(run_buffers),
+                           .more_bytes = wanted_need(&wanted, target, 1),
                            .context = &context,
                            .work = work,
                            .told = run_told,
@@ -107,15 +108,17 @@ static kvot_status restore_part(const reader *reader, const kvot_restore_options
 
 kvot_status kvot_restore(const char *input_path, const char *output_path, const kvot_restore_options *options,
                          const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
-    run = run ? run : &run_plain;
+    run_call call;
+    run = run_call_open(&call, run, input_path);
     reader reader;
     output out;
     device *device = NULL;
     kvot_status status = run_device(run, &device, error);
-    if (status != KVOT_OK)
-        return status;
-    if ((status = reader_open_path(&reader, input_path, run, error)) != KVOT_OK) {
+    if (status == KVOT_OK)
+        status = reader_open_path(&reader, input_path, run, error);
+    if (status != KVOT_OK) {
         device_close(device);
+        run_call_close(&call);
         return status;
     }
     if ((status = output_open(&out, output_path, reader.in.mode, run, true, error)) == KVOT_OK) {
@@ -126,6 +129,7 @@ kvot_status kvot_restore(const char *input_path, const char *output_path, const 
     }
     reader_close(&reader);
     device_close(device);
+    run_call_close(&call);
     return status;
 }
 

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 kvot_status run_level(kvot_error *error) {
     return kernels() ? KVOT_OK
@@ -58,6 +59,29 @@ kvot_status run_place_open(const kvot_memory *memory, const kvot_run *run, run_p
 void run_place_close(run_place *place) {
     if (!place->on_device)
         device_close(place->device);
+}
+
+/* What a call for a file of that size is likely to need at least: tables, a chunk's worth of one thread, and some
+ * buffers. */
+static uint64_t estimate(uint64_t bytes) {
+    enum { TABLES = 256, SMALL = 256 << 10, CHUNK = 4, LARGE = 8 << 20 };
+    return SMALL + bytes / TABLES + (bytes < LARGE / CHUNK ? CHUNK * bytes : LARGE);
+}
+
+const kvot_run *run_call_open(run_call *call, const kvot_run *run, const char *path) {
+    struct stat about;
+    *call = (run_call){.run = run ? *run : run_plain};
+    if (!call->run.pool)
+        return &call->run;
+    bool known = strcmp(path, "-") != 0 && stat(path, &about) == 0;
+    call->pool.crew = call->run.pool->crew;
+    memory_begin(&call->pool.share, threads_memory(&call->pool), path, estimate(known ? (uint64_t)about.st_size : 0));
+    call->run.pool = &call->pool;
+    return &call->run;
+}
+
+void run_call_close(run_call *call) {
+    memory_end(&call->pool.share);
 }
 
 unsigned run_threads(const kvot_run *run, const device *device) {

@@ -32,6 +32,17 @@ extern const kvot_run run_plain;
  * copying and decoding a chunk each need one. */
 unsigned run_threads(const kvot_run *run, const device *device);
 
+/* A call that shares a pool, and its share of the memory. */
+typedef struct run_call {
+    kvot_run run;
+    kvot_pool pool;
+} run_call;
+
+/* Begins a call for the file at `path`: waits until there is some memory for it. `run` may be NULL. Returns the run
+ * that everything in the call is to go by. */
+const kvot_run *run_call_open(run_call *call, const kvot_run *run, const char *path);
+void run_call_close(run_call *call);
+
 /* Bytes of the source that a job stands for. */
 uint64_t run_job_bytes(const cache *cache, cache_job job);
 

@@ -78,7 +78,7 @@ kvot_status kvot_writer_open(const char *output, const kvot_array *shapes, size_
     if (status == KVOT_OK)
         status = output_open(&to->out, output, 0, &to->run, false, error);
     if (status == KVOT_OK)
-        status = writer_open(&to->file, &to->out, true, error);
+        status = writer_open(&to->file, &to->out, UINT64_MAX, true, error);
     if (status != KVOT_OK) {
         kvot_writer_abort(to);
         return status;

@@ -5,12 +5,20 @@
 #include <signal.h>
 #include <stdlib.h>
 
-struct kvot_pool {
+enum {
+    /* What a pool takes that calls do not count: a thread's stack and what the allocator keeps for it, and the like for
+     * the program itself. */
+    BYTES_OF_THREAD = 256 << 10,
+    BYTES_OF_POOL = 4 << 20,
+};
+
+struct threads_crew {
     pthread_mutex_t lock;
     pthread_cond_t offered;
     threads_offer *offers; /* the oldest first */
     bool closing;
     temporary_swept swept;
+    memory memory;
     unsigned n_threads;
     pthread_t threads[];
 };
@@ -23,30 +31,38 @@ unsigned threads_processors(void) {
 unsigned threads_of(const kvot_pool *pool, unsigned wanted) {
     if (!pool)
         return wanted ? wanted : threads_processors();
-    return wanted && wanted < pool->n_threads ? wanted : pool->n_threads;
+    return wanted && wanted < pool->crew->n_threads ? wanted : pool->crew->n_threads;
 }
 
 temporary_swept *threads_swept(kvot_pool *pool) {
-    return pool ? &pool->swept : NULL;
+    return pool ? &pool->crew->swept : NULL;
+}
+
+memory *threads_memory(kvot_pool *pool) {
+    return &pool->crew->memory;
+}
+
+memory_share *threads_share(kvot_pool *pool) {
+    return pool ? &pool->share : NULL;
 }
 
 /* The oldest offer that one more thread can be of use to: what was begun first is done first. */
-static threads_offer *find_offer(const kvot_pool *pool) {
-    for (threads_offer *offer = pool->offers; offer; offer = offer->next)
+static threads_offer *find_offer(const threads_crew *crew) {
+    for (threads_offer *offer = crew->offers; offer; offer = offer->next)
         if (!offer->over && !offer->idle && offer->joined < offer->most)
             return offer;
     return NULL;
 }
 
-/* Works on an offer. The pool's lock is held, but for meanwhile. */
-static void join(kvot_pool *pool, threads_offer *offer) {
+/* Works on an offer. The crew's lock is held, but for meanwhile. */
+static void join(threads_crew *crew, threads_offer *offer) {
     uint64_t wakes = offer->wakes;
     offer->joined++;
     if (offer->joined > offer->most_joined)
         offer->most_joined = offer->joined;
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&crew->lock);
     bool later = offer->work(offer->context);
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&crew->lock);
     offer->joined--;
     offer->over |= !later;
     offer->idle |= offer->wakes == wakes; /* else there may be something again already */
@@ -55,106 +71,130 @@ static void join(kvot_pool *pool, threads_offer *offer) {
 }
 
 static void *thread(void *argument) {
-    kvot_pool *pool = argument;
-    pthread_mutex_lock(&pool->lock);
-    while (!pool->closing) {
-        threads_offer *offer = find_offer(pool);
+    threads_crew *crew = argument;
+    pthread_mutex_lock(&crew->lock);
+    while (!crew->closing) {
+        threads_offer *offer = find_offer(crew);
         if (offer)
-            join(pool, offer);
+            join(crew, offer);
         else
-            pthread_cond_wait(&pool->offered, &pool->lock);
+            pthread_cond_wait(&crew->offered, &crew->lock);
     }
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&crew->lock);
     return NULL;
 }
 
 /* Starts the threads, without signals, which belong to the program's own, and in the default floating-point
  * environment: results must not depend on how the caller has set up its arithmetic, and programs that run models often
  * have denormals flushed to zero. */
-static void start_threads(kvot_pool *pool, unsigned wanted) {
+static void start_threads(threads_crew *crew, unsigned wanted) {
     sigset_t all, before;
     fenv_t arithmetic;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     fegetenv(&arithmetic);
     fesetenv(FE_DFL_ENV);
-    while (pool->n_threads < wanted && pthread_create(&pool->threads[pool->n_threads], NULL, thread, pool) == 0)
-        pool->n_threads++;
+    while (crew->n_threads < wanted && pthread_create(&crew->threads[crew->n_threads], NULL, thread, crew) == 0)
+        crew->n_threads++;
     fesetenv(&arithmetic);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-kvot_status kvot_pool_open(unsigned threads, uint64_t memory, kvot_pool **result, kvot_error *error) {
-    unsigned wanted = threads_of(NULL, threads);
-    kvot_pool *pool = calloc(1, sizeof *pool + wanted * sizeof *pool->threads);
-    (void)memory;
-    if (!pool)
+static void close_crew(threads_crew *crew) {
+    pthread_mutex_lock(&crew->lock);
+    crew->closing = true;
+    pthread_cond_broadcast(&crew->offered);
+    pthread_mutex_unlock(&crew->lock);
+    for (unsigned i = 0; i < crew->n_threads; i++)
+        pthread_join(crew->threads[i], NULL);
+    memory_close(&crew->memory);
+    temporary_swept_close(&crew->swept);
+    pthread_cond_destroy(&crew->offered);
+    pthread_mutex_destroy(&crew->lock);
+    free(crew);
+}
+
+static kvot_status open_crew(unsigned wanted, uint64_t memory, threads_crew **result, kvot_error *error) {
+    threads_crew *crew = calloc(1, sizeof *crew + wanted * sizeof *crew->threads);
+    if (!crew)
         return fail_memory(error);
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->offered, NULL);
-    temporary_swept_open(&pool->swept);
-    start_threads(pool, wanted);
-    if (pool->n_threads == 0) {
-        kvot_pool_close(pool);
+    pthread_mutex_init(&crew->lock, NULL);
+    pthread_cond_init(&crew->offered, NULL);
+    temporary_swept_open(&crew->swept);
+    memory_open(&crew->memory, memory);
+    start_threads(crew, wanted);
+    if (crew->n_threads == 0) {
+        close_crew(crew);
         return fail(error, KVOT_E_MEMORY, "cannot start a thread");
     }
-    *result = pool;
+    *result = crew;
     return KVOT_OK;
 }
 
-void kvot_pool_close(kvot_pool *pool) {
+kvot_status kvot_pool_open(unsigned threads, uint64_t memory, kvot_pool **result, kvot_error *error) {
+    unsigned wanted = threads_of(NULL, threads);
+    uint64_t own = (uint64_t)wanted * BYTES_OF_THREAD + BYTES_OF_POOL;
+    if (memory > 0 && memory < 2 * own)
+        return fail(error, KVOT_E_ARGUMENT, "%u threads need %.1f MB of memory at least", wanted, 2e-6 * (double)own);
+    kvot_pool *pool = calloc(1, sizeof *pool);
     if (!pool)
-        return;
-    pthread_mutex_lock(&pool->lock);
-    pool->closing = true;
-    pthread_cond_broadcast(&pool->offered);
-    pthread_mutex_unlock(&pool->lock);
-    for (unsigned i = 0; i < pool->n_threads; i++)
-        pthread_join(pool->threads[i], NULL);
-    temporary_swept_close(&pool->swept);
-    pthread_cond_destroy(&pool->offered);
-    pthread_mutex_destroy(&pool->lock);
+        return fail_memory(error);
+    kvot_status status = open_crew(wanted, memory > 0 ? memory - own : UINT64_MAX, &pool->crew, error);
+    if (status == KVOT_OK)
+        *result = pool;
+    else
+        free(pool);
+    return status;
+}
+
+void kvot_pool_close(kvot_pool *pool) {
+    if (pool)
+        close_crew(pool->crew);
     free(pool);
 }
 
 kvot_status threads_start(threads_offer *offer, kvot_pool *pool, kvot_error *error) {
     offer->own = !pool;
-    kvot_status status = pool ? KVOT_OK : kvot_pool_open(offer->most, 0, &pool, error);
+    kvot_status status = KVOT_OK;
+    if (pool)
+        offer->crew = pool->crew;
+    else
+        status = open_crew(offer->most, UINT64_MAX, &offer->crew, error);
     if (status != KVOT_OK)
         return status;
-    offer->pool = pool;
+    threads_crew *crew = offer->crew;
     pthread_cond_init(&offer->left, NULL);
-    pthread_mutex_lock(&pool->lock);
-    threads_offer **last = &pool->offers;
+    pthread_mutex_lock(&crew->lock);
+    threads_offer **last = &crew->offers;
     while (*last)
         last = &(*last)->next;
     *last = offer;
-    pthread_cond_broadcast(&pool->offered);
-    pthread_mutex_unlock(&pool->lock);
+    pthread_cond_broadcast(&crew->offered);
+    pthread_mutex_unlock(&crew->lock);
     return KVOT_OK;
 }
 
 void threads_wake(threads_offer *offer) {
-    pthread_mutex_lock(&offer->pool->lock);
+    pthread_mutex_lock(&offer->crew->lock);
     offer->wakes++;
     offer->idle = false;
-    pthread_cond_signal(&offer->pool->offered);
-    pthread_mutex_unlock(&offer->pool->lock);
+    pthread_cond_signal(&offer->crew->offered);
+    pthread_mutex_unlock(&offer->crew->lock);
 }
 
 unsigned threads_end(threads_offer *offer) {
-    kvot_pool *pool = offer->pool;
-    pthread_mutex_lock(&pool->lock);
+    threads_crew *crew = offer->crew;
+    pthread_mutex_lock(&crew->lock);
     offer->over = true;
-    threads_offer **at = &pool->offers;
+    threads_offer **at = &crew->offers;
     while (*at != offer)
         at = &(*at)->next;
     *at = offer->next;
     while (offer->joined > 0)
-        pthread_cond_wait(&offer->left, &pool->lock);
-    pthread_mutex_unlock(&pool->lock);
+        pthread_cond_wait(&offer->left, &crew->lock);
+    pthread_mutex_unlock(&crew->lock);
     pthread_cond_destroy(&offer->left);
     if (offer->own)
-        kvot_pool_close(pool);
+        close_crew(crew);
     return offer->most_joined;
 }

@@ -6,6 +6,16 @@
 #include "error.h"
 
 #include "io/temporary.h"
+#include "memory.h"
+
+typedef struct threads_crew threads_crew;
+
+/* A pool as a call sees it: the threads, and its share of the memory. What kvot_pool_open gives has none: each call
+ * that is bound makes a copy with a share of its own (run_call). */
+struct kvot_pool {
+    threads_crew *crew;
+    memory_share share;
+};
 
 typedef struct threads_offer {
     /* On a thread of the pool, in the default floating-point environment: works until nothing is left to be done, for
@@ -15,8 +25,8 @@ typedef struct threads_offer {
     void *context;
     unsigned most; /* threads at once */
 
-    kvot_pool *pool;
-    bool own; /* the pool is this offer's alone */
+    threads_crew *crew;
+    bool own; /* the threads are this offer's alone */
     struct threads_offer *next;
     unsigned joined, most_joined; /* threads: now, and at any time */
     uint64_t wakes;
@@ -32,6 +42,10 @@ unsigned threads_of(const kvot_pool *pool, unsigned wanted);
 
 /* The directories that calls have swept; NULL without a pool. */
 temporary_swept *threads_swept(kvot_pool *pool);
+
+/* The bound of what calls take together; and the call's share of it, NULL without a pool. */
+memory *threads_memory(kvot_pool *pool);
+memory_share *threads_share(kvot_pool *pool);
 
 /* Offers work to the threads of `pool`; NULL: to as many that are started for it. `work`, `context` and `most` are
  * filled in. On success to be given to threads_end. */

@@ -21,6 +21,17 @@ void unit_encoder_free(unit_encoder *encoder) {
     free(encoder->decoded);
 }
 
+uint64_t unit_bytes(const format_plane *planes, uint32_t n_planes, uint32_t n) {
+    uint64_t all = 0, largest = 0;
+    for (uint32_t i = 0; i < n_planes; i++) {
+        uint64_t rows = (uint64_t)n * planes[i].row_bytes, context = codec_context_bytes(&planes[i], n);
+        uint64_t here = planes[i].codec == FORMAT_OTT ? rows + 2ull * n * planes[i].heads : context;
+        all += sizeof(unit_stream) + rows + codec_stream_bytes(&planes[i], n) + 8ull * n * planes[i].heads;
+        largest = here > largest ? here : largest;
+    }
+    return all + largest;
+}
+
 kvot_status unit_streams(unit_encoder *encoder, uint32_t n, kvot_error *error) {
     if (n <= encoder->n_streams)
         return KVOT_OK;

@@ -28,6 +28,9 @@ typedef struct unit_encoder {
 
 void unit_encoder_free(unit_encoder *encoder);
 
+/* What an encoder takes at the most for chunks of `n` rows of these planes. */
+uint64_t unit_bytes(const format_plane *planes, uint32_t n_planes, uint32_t n);
+
 /* Makes room for the streams of `n` planes. */
 kvot_status unit_streams(unit_encoder *encoder, uint32_t n, kvot_error *error);
 

@@ -129,6 +129,7 @@ static kvot_status verify_all(const reader *reader, const input *original, const
                        .pool = run->pool,
                        .threads = run->threads,
                        .slot_bytes = sizeof(verify_slot),
+                       .more_bytes = wanted_need(&wanted, cache, original ? 3 : 1),
                        .context = verify,
                        .work = work,
                        .told = run_told,
@@ -151,7 +152,9 @@ kvot_status verify_output(const output *out, uint64_t bytes, const input *origin
         return status;
     }
     if ((status = reader_open(&reader, &in, error)) == KVOT_OK) {
-        status = verify_all(&reader, original, run, error);
+        status = reader_take(&reader, run, error);
+        if (status == KVOT_OK)
+            status = verify_all(&reader, original, run, error);
         reader_close(&reader);
     }
     return status;
@@ -159,14 +162,17 @@ kvot_status verify_output(const output *out, uint64_t bytes, const input *origin
 
 kvot_status kvot_verify(const char *input_path, const char *original_path, const kvot_run *run,
                         uint64_t *leftover_bytes, kvot_error *error) {
-    run = run ? run : &run_plain;
+    run_call call;
+    run = run_call_open(&call, run, input_path);
     reader reader;
     input original;
     kvot_status status = run_level(error);
     if (status == KVOT_OK)
         status = reader_open_path(&reader, input_path, run, error);
-    if (status != KVOT_OK)
+    if (status != KVOT_OK) {
+        run_call_close(&call);
         return status;
+    }
     if (leftover_bytes)
         *leftover_bytes = reader.leftover;
     if (!original_path || (status = input_open(&original, original_path, run, error)) == KVOT_OK) {
@@ -175,5 +181,6 @@ kvot_status kvot_verify(const char *input_path, const char *original_path, const
             input_close(&original);
     }
     reader_close(&reader);
+    run_call_close(&call);
     return status;
 }

@@ -1,5 +1,6 @@
 #include "wanted.h"
 
+#include "codecs/codec.h"
 #include "plan.h"
 
 #include <stdlib.h>
@@ -59,4 +60,15 @@ uint32_t wanted_rows(const cache *cache, const wanted_stream *of) {
 
 size_t wanted_bytes(const cache *cache, const wanted_stream *of) {
     return (size_t)wanted_rows(cache, of) * wanted_plane(cache, of)->row_bytes;
+}
+
+uint64_t wanted_need(const wanted *wanted, const cache *cache, unsigned copies) {
+    uint64_t most = 0;
+    for (uint64_t i = 0; i < wanted->count; i++) {
+        const wanted_stream *of = &wanted->streams[i];
+        uint64_t need = copies * (uint64_t)wanted_bytes(cache, of) +
+                        codec_context_bytes(wanted_plane(cache, of), wanted_rows(cache, of));
+        most = need > most ? need : most;
+    }
+    return most;
 }

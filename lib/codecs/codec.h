@@ -24,6 +24,10 @@ kvot_status codec_open_lane(codec_context *context, device *device, void *const 
 /* The same for work that the CPU cannot do: KVOT_E_MEMORY, with the driver's words. */
 kvot_status codec_need_lane(codec_context *context, device *device, void *const *stream, kvot_error *error);
 
+/* What a context takes at the most, and what a stream takes, of `n` rows of a plane. */
+uint64_t codec_context_bytes(const format_plane *plane, uint32_t n);
+uint64_t codec_stream_bytes(const format_plane *plane, uint32_t n);
+
 /* Makes `*buffer` hold `needed` bytes; what it held may be lost. */
 kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error *error);
 

@@ -1,5 +1,7 @@
 #include "reader.h"
 
+#include "../threads.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,6 +125,11 @@ kvot_status reader_open(reader *reader, input *in, kvot_error *error) {
     return status;
 }
 
+kvot_status reader_take(const reader *reader, const kvot_run *run, kvot_error *error) {
+    uint64_t taken, tables = 3 * format_index_bytes(reader->cache.tables.index, UINT64_MAX); /* and what follows */
+    return memory_take(threads_share(run->pool), tables, tables, &taken, error);
+}
+
 kvot_status reader_open_path(reader *reader, const char *path, const kvot_run *run, kvot_error *error) {
     input in;
     bool compressed;
@@ -130,8 +137,12 @@ kvot_status reader_open_path(reader *reader, const char *path, const kvot_run *r
     if (status != KVOT_OK)
         return status;
     status = reader_probe(&in, &compressed, error);
-    if (compressed)
-        return reader_open(reader, &in, error);
+    if (compressed) {
+        status = reader_open(reader, &in, error);
+        if (status == KVOT_OK && (status = reader_take(reader, run, error)) != KVOT_OK)
+            reader_close(reader);
+        return status;
+    }
     if (status == KVOT_OK)
         status =
             fail(error, KVOT_E_UNKNOWN, "%s: %s", in.name, in.bytes == 0 ? "the file is empty" : "not a .kvot file");

@@ -19,7 +19,10 @@ kvot_status reader_probe(const input *in, bool *compressed, kvot_error *error);
  * failure; reader_close is then not needed. */
 kvot_status reader_open(reader *reader, input *in, kvot_error *error);
 
-/* Opens the input too; KVOT_E_UNKNOWN if it is not a .kvot file. */
+/* Takes memory of the run's pool for what reader_open has read, until the call ends. */
+kvot_status reader_take(const reader *reader, const kvot_run *run, kvot_error *error);
+
+/* Opens the input too, and takes memory; KVOT_E_UNKNOWN if it is not a .kvot file. */
 kvot_status reader_open_path(reader *reader, const char *path, const kvot_run *run, kvot_error *error);
 void reader_close(reader *reader);
 

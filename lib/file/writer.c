@@ -10,9 +10,9 @@ static kvot_status pad(writer *writer, uint64_t alignment, kvot_error *error) {
     return append(writer, zeros, (alignment - writer->offset % alignment) % alignment, error);
 }
 
-kvot_status writer_open(writer *writer, output *out, bool threads, kvot_error *error) {
+kvot_status writer_open(writer *writer, output *out, uint64_t expected, bool threads, kvot_error *error) {
     *writer = (struct writer){.out = out};
-    kvot_status status = sink_open(out, 0, threads, &writer->sink, error);
+    kvot_status status = sink_open(out, 0, expected, threads, &writer->sink, error);
     if (status != KVOT_OK)
         return status;
     format_header header;
@@ -24,10 +24,10 @@ uint64_t writer_append_offset(uint64_t bytes) {
     return (bytes + FORMAT_EXTENT_ALIGN - 1) / FORMAT_EXTENT_ALIGN * FORMAT_EXTENT_ALIGN;
 }
 
-kvot_status writer_open_behind(writer *writer, output *out, uint64_t bytes, kvot_error *error) {
+kvot_status writer_open_behind(writer *writer, output *out, uint64_t bytes, uint64_t expected, kvot_error *error) {
     uint64_t offset = writer_append_offset(bytes);
     *writer = (struct writer){.out = out, .offset = offset, .extent = offset, .appending = true};
-    return sink_open(out, offset, false, &writer->sink, error);
+    return sink_open(out, offset, expected, false, &writer->sink, error);
 }
 
 kvot_status writer_stream(writer *writer, const void *stream, size_t bytes, uint64_t *offset, kvot_error *error) {

@@ -13,12 +13,13 @@ typedef struct writer {
     bool appending;  /* to a file that is complete */
 } writer;
 
-/* `out` must have been opened for appending, and stays the caller's. `threads`: several threads write, one at a time.
+/* `out` must have been opened for appending, and stays the caller's. `expected`, `threads`: as for sink_open.
+ * several threads write, one at a time.
  */
-kvot_status writer_open(writer *writer, output *out, bool threads, kvot_error *error);
+kvot_status writer_open(writer *writer, output *out, uint64_t expected, bool threads, kvot_error *error);
 
 /* The same behind `bytes` bytes of a file. `out` goes on at writer_append_offset(bytes). */
-kvot_status writer_open_behind(writer *writer, output *out, uint64_t bytes, kvot_error *error);
+kvot_status writer_open_behind(writer *writer, output *out, uint64_t bytes, uint64_t expected, kvot_error *error);
 uint64_t writer_append_offset(uint64_t bytes);
 
 /* Appends a stream, aligned as SPEC.md says, and tells where it went. */

@@ -55,8 +55,9 @@ struct fetch {
     unsigned n_buffers;
     uint8_t *memory;
     size_t memory_bytes, buffer_bytes;
-    int direct; /* descriptor, -1 if there is none */
-    ring *ring; /* opened when something is not in the page cache */
+    uint64_t taken; /* of the pool's memory */
+    int direct;     /* descriptor, -1 if there is none */
+    ring *ring;     /* opened when something is not in the page cache */
     bool no_ring;
     unsigned n_used; /* buffers */
     unsigned under_way, most_under_way, waiting;
@@ -362,13 +363,44 @@ static kvot_status plan_reads(fetch *f, kvot_error *error) {
     return KVOT_OK;
 }
 
+/* Memory for so many threads and buffers. */
+static uint64_t bytes_of(const fetch *f, size_t threads, size_t buffers) {
+    uint64_t slot = sizeof(fetch_slot) + f->jobs.slot_bytes + f->jobs.more_bytes;
+    return threads * slot + (f->jobs.in->fd < 0 ? 0 : buffers * (uint64_t)f->buffer_bytes);
+}
+
+static size_t at_most(size_t n, size_t most) {
+    return n < most ? n : most;
+}
+
+/* How many threads and buffers: as many as are of use, or as there is memory for. */
+static kvot_status plan_buffers(fetch *f, kvot_error *error) {
+    size_t threads = f->offer.most, fit = BUFFER_BYTES / f->buffer_bytes, reads = f->n_reads;
+    size_t n = at_most(2 * threads > READS_AHEAD ? 2 * threads : READS_AHEAD, fit);
+    n = at_most(n < threads + 2 ? threads + 2 : n, reads);
+    memory_share *share = threads_share(f->jobs.pool);
+    kvot_status status =
+        memory_take(share, bytes_of(f, 1, at_most(3, reads)), bytes_of(f, threads, n), &f->taken, error);
+    if (status != KVOT_OK)
+        return status;
+    while (bytes_of(f, threads, n) > f->taken) {
+        if (n > at_most(threads + 2, reads))
+            n--;
+        else
+            threads--;
+    }
+    memory_give(share, f->taken - bytes_of(f, threads, n));
+    memory_trim(share); /* nothing more is needed */
+    f->taken = bytes_of(f, threads, n);
+    f->offer.most = (unsigned)threads;
+    f->n_buffers = (unsigned)n;
+    return KVOT_OK;
+}
+
 static kvot_status make_buffers(fetch *f, kvot_error *error) {
-    size_t threads = f->offer.most, fit = BUFFER_BYTES / f->buffer_bytes, least = threads + 2;
-    size_t wanted = 2 * threads > READS_AHEAD ? 2 * threads : READS_AHEAD;
-    size_t n = wanted < fit ? wanted : fit;
-    f->n_buffers = (unsigned)(n < least ? least : n);
-    if (f->n_buffers > f->n_reads)
-        f->n_buffers = (unsigned)f->n_reads;
+    kvot_status status = plan_buffers(f, error);
+    if (status != KVOT_OK)
+        return status;
     f->buffers = calloc(f->n_buffers, sizeof *f->buffers);
     if (!f->buffers)
         return fail_memory(error);
@@ -396,6 +428,7 @@ static void fetch_free(fetch *f) {
             f->jobs.drop(slot->memory);
         free(slot);
     }
+    memory_give(threads_share(f->jobs.pool), f->taken);
     pthread_cond_destroy(&f->news);
     pthread_cond_destroy(&f->arrived);
     pthread_mutex_destroy(&f->lock);

@@ -19,9 +19,10 @@ typedef struct fetch_jobs {
     const input *in;
     const fetch_range *ranges; /* in the order in which they are wanted */
     size_t count;
-    kvot_pool *pool;   /* NULL: threads of its own */
-    unsigned threads;  /* at the most; 0: all of the pool, or one for each processor */
-    size_t slot_bytes; /* zeroed memory of each thread that works */
+    kvot_pool *pool;     /* NULL: threads of its own */
+    unsigned threads;    /* at the most; 0: all of the pool, or one for each processor */
+    size_t slot_bytes;   /* zeroed memory of each thread that works */
+    uint64_t more_bytes; /* that hang on a slot at the most */
     void *context;
     /* On a worker: works on range number `range`, whose bytes are at `bytes` until it returns, aligned as `offset` is
      * up to 4096. Ranges are begun about in their order. */
@@ -38,8 +39,9 @@ typedef struct fetch_jobs {
 
 typedef struct fetch fetch;
 
-/* Offers the work to threads. `jobs` is copied; what it points to must stay. On success `*fetch`, which is set before
- * any of them works, is to be given to fetch_finish. */
+/* Offers the work to threads, and takes memory of the pool for them: for as many as there is some for, one at least.
+ * `jobs` is copied; what it points to must stay. On success `*fetch`, which is set before any of them works, is to be
+ * given to fetch_finish. */
 kvot_status fetch_start(const fetch_jobs *jobs, fetch **fetch, kvot_error *error);
 
 /* What has failed so far. Any thread. */

@@ -1,5 +1,6 @@
 #include "sink.h"
 
+#include "../threads.h"
 #include "direct.h"
 #include "ring.h"
 
@@ -28,9 +29,11 @@ struct sink {
     uint64_t offset; /* of the buffer that is being filled */
     uint64_t reserved;
     sink_buffer buffers[WRITES], *filling;
+    unsigned n_buffers;
     size_t filled;
     uint8_t *memory;
-    int direct; /* descriptor, -1 if there is none */
+    uint64_t taken; /* of the pool's memory */
+    int direct;     /* descriptor, -1 if there is none */
     ring *ring;
     bool no_ring, lost; /* lost: nobody can say what the kernel still does */
     unsigned under_way;
@@ -38,21 +41,32 @@ struct sink {
     kvot_error error; /* of the first write that failed */
 };
 
-kvot_status sink_open(output *out, uint64_t offset, bool threads, sink **result, kvot_error *error) {
+static memory_share *share_of(const sink *sink) {
+    return threads_share(sink->out->run->pool);
+}
+
+kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool threads, sink **result, kvot_error *error) {
     sink *sink = calloc(1, sizeof *sink);
     if (!sink)
         return fail_memory(error);
-    sink->memory = direct_memory(WRITES * WRITE_BYTES);
-    if (!sink->memory) {
+    sink->direct = -1;
+    sink->out = out;
+    uint64_t n = expected / WRITE_BYTES < WRITES ? expected / WRITE_BYTES + 1 : WRITES;
+    kvot_status status = memory_take(share_of(sink), WRITE_BYTES, n * WRITE_BYTES, &sink->taken, error);
+    if (status != KVOT_OK) {
         free(sink);
+        return status;
+    }
+    sink->n_buffers = (unsigned)(sink->taken / WRITE_BYTES);
+    sink->memory = direct_memory(sink->n_buffers * WRITE_BYTES);
+    if (!sink->memory) {
+        sink_close(sink);
         return fail_memory(error);
     }
-    for (int i = 0; i < WRITES; i++)
+    for (unsigned i = 0; i < sink->n_buffers; i++)
         sink->buffers[i].bytes = sink->memory + (size_t)i * WRITE_BYTES;
     sink->filling = sink->buffers;
-    sink->out = out;
     sink->offset = sink->reserved = offset;
-    sink->direct = -1;
     sink->no_ring = threads;
     *result = sink;
     return KVOT_OK;
@@ -64,9 +78,9 @@ static void open_ring(sink *sink) {
         return;
     sink->direct = direct_open(sink->out->fd, O_WRONLY);
     if (sink->direct >= 0)
-        sink->ring = ring_open(sink->direct, WRITES);
+        sink->ring = ring_open(sink->direct, sink->n_buffers);
     if (sink->ring)
-        ring_register(sink->ring, sink->memory, WRITES * WRITE_BYTES);
+        ring_register(sink->ring, sink->memory, sink->n_buffers * WRITE_BYTES);
     sink->no_ring = !sink->ring;
 }
 
@@ -157,9 +171,9 @@ static kvot_status flush(sink *sink, kvot_error *error) {
     b->under_way = sink->status == KVOT_OK && begin_write(sink, b);
     sink->under_way += b->under_way;
     sink->offset += WRITE_BYTES;
-    if (sink->under_way == WRITES)
+    if (sink->under_way == sink->n_buffers)
         settle(sink);
-    for (int i = 0; i < WRITES; i++)
+    for (unsigned i = 0; i < sink->n_buffers; i++)
         if (!sink->buffers[i].under_way)
             sink->filling = &sink->buffers[i];
     return failure(sink, error);
@@ -204,6 +218,7 @@ void sink_close(sink *sink) {
     if (sink->direct >= 0)
         close(sink->direct);
     if (!sink->lost)
-        direct_memory_free(sink->memory, WRITES * WRITE_BYTES);
+        direct_memory_free(sink->memory, sink->n_buffers * WRITE_BYTES);
+    memory_give(share_of(sink), sink->taken);
     free(sink);
 }

@@ -10,8 +10,9 @@ typedef struct sink sink;
 /* The first byte goes to `offset`, a multiple of 4096, which is where `out`, opened for appending, is written to next.
  * `out` stays the caller's; nothing else is written to it until sink_finish. `threads`: several threads append, one at
  * a time. The kernel cancels what a thread has under way when it ends, and interrupts one that waits for something
- * else; so all is then written as it comes. On success `*sink` is to be given to sink_close. */
-kvot_status sink_open(output *out, uint64_t offset, bool threads, sink **sink, kvot_error *error);
+ * else; so all is then written as it comes. `expected`: about how many bytes will come. On success `*sink` is to be
+ * given to sink_close. */
+kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool threads, sink **sink, kvot_error *error);
 
 /* A failure may be that of bytes appended earlier. */
 kvot_status sink_append(sink *sink, const void *bytes, size_t n, kvot_error *error);

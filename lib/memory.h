@@ -1,0 +1,48 @@
+/* What calls that share a pool may take of memory together.
+ *
+ * A call begins with an estimate, waiting until so much is free, the oldest call first, and takes from it, or more, as
+ * its needs become known. Who has to wait for more lends what it has not taken yet to those that are before it.
+ */
+#ifndef KVOT_MEMORY_H
+#define KVOT_MEMORY_H
+
+#include "error.h"
+
+#include <pthread.h>
+
+typedef struct memory_share memory_share;
+
+typedef struct memory {
+    uint64_t limit, held; /* by all calls */
+    memory_share *shares; /* the oldest first */
+    pthread_mutex_t lock;
+    pthread_cond_t given;
+} memory;
+
+/* A call's share. Zeroed: of no memory that has a bound. */
+struct memory_share {
+    memory *of;
+    const char *name; /* of the file, for messages */
+    uint64_t held, taken;
+    uint64_t wants; /* to hold; 0: does not wait */
+    memory_share *next;
+};
+
+void memory_open(memory *memory, uint64_t limit);
+void memory_close(memory *memory);
+
+/* Begins a share with about `estimate` bytes. To be given to memory_end; `name` must stay until then. */
+void memory_begin(memory_share *share, memory *of, const char *name, uint64_t estimate);
+void memory_end(memory_share *share);
+
+/* Takes at least `least`, at most `wish` bytes, how many `*got` says: waits for the least, and takes more if it is
+ * free. KVOT_E_MEMORY if the call as a whole would need more than there is. */
+kvot_status memory_take(memory_share *share, uint64_t least, uint64_t wish, uint64_t *got, kvot_error *error);
+
+/* Gives `bytes` that were taken back. */
+void memory_give(memory_share *share, uint64_t bytes);
+
+/* Gives back what is held and not taken: an estimate that was too high. */
+void memory_trim(memory_share *share);
+
+#endif
