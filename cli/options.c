@@ -17,7 +17,7 @@ typedef struct option_help {
 } option_help;
 
 static const option_help table[] = {
-    {'o', "output", "OUT", "write there; - is standard output. batch: the directory of a mirrored tree", true},
+    {'o', "output", "OUT", "write there; - is standard output (batch: a directory, for mirrored trees)", true},
     {'i', "in-place", NULL, "write beside each file, and then remove it, or replace it", false},
     {'f', "force", NULL, "replace a file that exists", true},
     {'P', "append", "OUT.kvot", "add what is new in IN to the .kvot file of an earlier state of it", false},

@@ -6,6 +6,7 @@
 #include "shard.h"
 #include "work.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -134,7 +135,7 @@ static bool run_files(const batch_list *list, const history *history, journal *j
             report_failed_file(report, file->path, KVOT_E_IO, BATCH_MISSING);
     }
     qsort(work.files, work.count, sizeof *work.files, batch_by_size);
-    report_begin(report, files, bytes_to_do, before, lost);
+    report_begin(report, files + list->twins, bytes_to_do, before, lost + list->twins);
     if (journal)
         count_gone(history, journal, &files, &bytes);
     journal_run(journal, job, files, bytes);
@@ -163,7 +164,9 @@ static int run(const cli_options *options, batch_operation operation) {
         return EXIT_FAILED;
     }
     int exit_code = EXIT_DONE;
-    if (job.directory)
+    if (options->output && !batch_make_directory(options->output, NULL, 0))
+        exit_code = batch_fail("%s: cannot make it: %s", options->output, strerror(errno));
+    if (exit_code == EXIT_DONE && job.directory)
         exit_code = journal_open(&journal, &job, &history);
     if (exit_code == EXIT_DONE) {
         report_open(&report, &job);

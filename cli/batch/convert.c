@@ -29,9 +29,12 @@ static bool is_gone(int why) {
     return why == ENOENT || why == ENOTDIR;
 }
 
+/* What is gone has not changed: what was read of it was whole. */
 static bool is_unchanged(const batch_job *job, const batch_file *file, const struct stat *before) {
     struct stat now;
-    return look(job, file->path, &now) == 0 && now.st_ino == before->st_ino && now.st_size == before->st_size &&
+    if (look(job, file->path, &now) < 0)
+        return is_gone(errno);
+    return now.st_ino == before->st_ino && now.st_size == before->st_size &&
            batch_modified(&now) == batch_modified(before);
 }
 

@@ -50,6 +50,14 @@ static int refuse_running(const char *path, const past_run *run) {
                       run->shards, run->process, run->host);
 }
 
+/* Whether the journal that was read last speaks of outputs that may be there. */
+static bool has_outputs(const history *history) {
+    for (const past *past = history->first; past; past = past->next)
+        if (past->journal == history->journals && past->ours)
+            return true;
+    return false;
+}
+
 /* Looks at a journal that is there: whether its run lives and is in the way, and what it says. `*end` is where its last
  * whole record ends. */
 static int look_at(const batch_job *job, const char *path, const char *name, history *past_work, uint64_t *end) {
@@ -65,13 +73,13 @@ static int look_at(const batch_job *job, const char *path, const char *name, his
     bool related = strcmp(operation, batch_operation_name(job->operation)) == 0;
     bool beside = related && shards == job->shards && shard != job->shard, running = journal_is_running(fileno(from));
     *end = history_read(related ? past_work : &unrelated, from, job->parameters, &last);
+    bool same = !last.parameters || strcmp(last.parameters, job->parameters) == 0;
     int exit_code = EXIT_DONE;
     if (ferror(from))
         exit_code = fail(path, "read");
-    else if (running && !beside)
+    else if (running && !(beside && same))
         exit_code = refuse_running(path, &last);
-    else if (related && last.parameters && strcmp(last.parameters, job->parameters) != 0 &&
-             !job->options->run.overwrite)
+    else if (related && !same && !job->options->run.overwrite && has_outputs(past_work))
         exit_code = batch_fail("%s: was begun with \"%s\", not with \"%s\"; -f does all of it again", path,
                                last.parameters, job->parameters);
     history_free(&unrelated);
@@ -111,7 +119,10 @@ static int open_locked(journal *journal, const batch_job *job, history *history)
     if (flock(journal->fd, LOCK_EX | LOCK_NB) < 0)
         return fail(journal->path, "lock it (--journal says where it lies)");
     /* A crash may have left half a record at the end. */
-    return ftruncate(journal->fd, (off_t)end) == 0 ? EXIT_DONE : fail(journal->path, "write");
+    if (ftruncate(journal->fd, (off_t)end) < 0)
+        return fail(journal->path, "write");
+    journal_run(journal, job, 0, 0); /* for others to see whose it is, before it is known how many files there are */
+    return EXIT_DONE;
 }
 
 int journal_open(journal *journal, const batch_job *job, history *history) {

@@ -21,7 +21,7 @@ typedef struct journal {
  * unless options->run.overwrite. Returns an exit code. */
 int journal_open(journal *journal, const batch_job *job, history *history);
 
-/* Records that a run starts, over so many files and bytes, and what it does. */
+/* Records a run and what it is about. Later ones count. */
 void journal_run(journal *journal, const batch_job *job, uint64_t files, uint64_t bytes);
 
 /* Records that work on `n` files may begin, and makes it durable before it returns. NULL as journal is no journal, here

@@ -236,8 +236,10 @@ static void drop_twins(batch_list *list) {
             list->files[kept++] = *file;
             continue;
         }
-        if (!same_file(last->path, file->path) && is_mine(list, file->path))
+        if (!same_file(last->path, file->path) && is_mine(list, file->path)) {
             report_failed_file(list->report, file->path, KVOT_E_EXISTS, "has the same output as %s", last->path);
+            list->twins++;
+        }
         file_free(file);
     }
     list->count = kept;

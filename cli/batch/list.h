@@ -11,6 +11,7 @@ typedef struct batch_list {
     struct stat output; /* of -o's directory, which is left out if it lies in a tree */
     batch_file *files;  /* each once */
     size_t count, room;
+    size_t twins; /* files that failed, as others have the same output; of this shard */
 } batch_list;
 
 /* Finds the files of all shards. False after a message where a list cannot be read. */

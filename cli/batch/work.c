@@ -13,7 +13,7 @@ static unsigned callers(const work *work) {
     unsigned threads = work->job->options->run.threads;
     if (threads == 0)
         threads = batch_processors();
-    unsigned most = 2 * threads + 6;
+    unsigned most = 2 * threads + 16;
     return work->count < most ? (unsigned)work->count : most;
 }
 
