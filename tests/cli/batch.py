@@ -8,6 +8,7 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import threading
 import time
 
 import batch_tree
-from bad_input import DONE, FAILED, USAGE, Group, Limit, gguf
+from bad_input import DONE, FAILED, SANITIZED, USAGE, Group, Limit, gguf
 from batch_tree import JOURNALS, SUMMARY, Single, batch, differences, make_tree, read_tree, scratch, size_of, spread
+from sequence import Sequence
 
 SETTINGS = ((), ("--codec", "lossless"), ("--bits", "2", "--group", "128"), ("--bits", "3", "--outliers", "5"))
 NOBODY = 65534
-VANISHING_RUNS = 25
+VANISHING_RUNS = 6 if SANITIZED else 25
 
 
 def converted(group, ran, what, sources, outputs, **counts):
@@ -215,13 +217,26 @@ def paths(samples):
         group.check(list(ran.failures()) == ["t/gone"], f"a missing name: {ran}")
         ran = converts("a missing name", ["t/one.bin"], "t/gone", "t/one.bin", code=FAILED)
         group.check(list(ran.failures()) == ["t/gone"], f"a missing name: {ran}")
+        # In place, and again when the sources have gone. The journal is where the command was given.
+        for what, arguments in (("names", ("a", "b")), ("a name, twice", ("a", "a", "./a")), ("a tree and a part of it", (".", "sub"))):
+            copy = os.path.join(place, "in place", what)
+            sources = {"a": contents[0], "sub/b": contents[1]} if "sub" in arguments else {"a": contents[0]}
+            make_tree(copy, sources | ({"b": contents[2]} if "b" in arguments else {}))
+            n = len(read_tree(copy))
+            expected = Single.compressed(read_tree(copy))
+            for turn in ("done", "done_before"):
+                ran = batch("compress", "--in-place", *arguments, cwd=copy)
+                group.check(ran.code == DONE and ran.said["failed"] == 0, f"in place, {what}: {ran}")
+                group.check(ran.said["done"] == (n if turn == "done" else 0), f"in place, {what}, {turn}: {ran}")
+                same(group, copy, expected, f"in place, {what}, {turn}")
+            group.check(os.path.isfile(os.path.join(copy, JOURNALS, "compress-1-of-1.journal")), f"in place, {what}: no journal")
         # Nothing gets out of DIR.
         os.makedirs(os.path.join(place, "x/y"))
         shutil.rmtree(os.path.join(place, "out"))
         for path in ("../../t/one.bin", "../../t/../t/one.bin", "../y/../../t/one.bin"):
             ran = batch("compress", path, "-o", "out", cwd=os.path.join(place, "x/y"))
             everything = set(read_tree(place))
-            written = {name for name in everything if name.endswith(".kvot")}
+            written = {name for name in everything if name.endswith(".kvot") and not name.startswith("in place/")}
             good = all(name.startswith("x/y/out/") for name in written) and len(written) == (ran.code == DONE)
             group.check(good and everything >= files.keys(), f"{path}: {ran}, {written}")
             shutil.rmtree(os.path.join(place, "x/y/out"), ignore_errors=True)
@@ -266,6 +281,21 @@ def there_already(samples):
             same(group, where, kvots, f"{how}, -f")
             shutil.rmtree(where)
             shutil.rmtree(tree, ignore_errors=True)
+        make_tree(tree, kvots | {taken[0]: b"mine"})
+        ran = batch("restore", "--in-place", tree)
+        group.check(ran.code == FAILED and ran.counts() == {"files": 12, "done": 11, "unknown": 1, "failed": 1}, f"restore: {ran}")
+        left = {taken[0]: b"mine", taken[0] + ".kvot": kvots[taken[0] + ".kvot"]}
+        restored = Single.restored(kvots)
+        same(group, tree, {name: restored[name] for name in restored if name != taken[0]} | left, "restore")
+        shutil.rmtree(tree)
+        # A journal that was of another output directory says nothing of what is in this one.
+        make_tree(tree, {taken[0]: files[taken[0]]})
+        make_tree(out + "2", {taken[0] + ".kvot": b"mine"})
+        for where, code in ((out + "1", DONE), (out + "2", FAILED)):
+            ran = batch("compress", tree, "-o", where, "--journal", os.path.join(place, "journal"))
+            group.check(ran.code == code, f"one journal for two output directories, {where}: {ran}")
+        group.check(read_tree(out + "2") == {taken[0] + ".kvot": b"mine"}, "one journal for two output directories")
+        shutil.rmtree(tree)
         make_tree(out, {"one/file": b"", "two": b"a file"})
         make_tree(tree, {"one": samples["llama-v3-seq.bin"], "two/in": samples["llama-v3-seq.bin"]})
         os.mkdir(os.path.join(out, "one.kvot"))
@@ -325,17 +355,29 @@ def links(samples):
         make_tree(other, {"far/three": samples["llama-v4-seq.bin"]})
         os.symlink(os.path.join(other, "far"), os.path.join(tree, "far"))
         os.symlink(os.path.join(other, "far/three"), os.path.join(tree, "x/four"))
+        os.symlink("x", os.path.join(tree, "again"))
         os.symlink("..", os.path.join(tree, "x/loop"))
         os.symlink("self", os.path.join(tree, "self"))
         os.symlink("nowhere", os.path.join(tree, "broken"))
         ran = batch("compress", tree, "-o", out)
-        group.check(ran.code == DONE and ran.counts() == {"files": 2, "done": 2, "links": 5}, f"not asked to: {ran}")
+        group.check(ran.code == DONE and ran.counts() == {"files": 2, "done": 2, "links": 6}, f"not asked to: {ran}")
         same(group, out, Single.compressed(files), "not asked to")
         shutil.rmtree(out)
         ran = batch("compress", "--follow-links", tree, "-o", out, timeout=60)
-        group.check(ran.said.get("done") == 4, f"followed: {ran}")
+        group.check(ran.code == DONE and ran.said.get("done") == 7, f"followed: {ran}")
         expected = files | {"far/three": samples["llama-v4-seq.bin"], "x/four": samples["llama-v4-seq.bin"]}
+        expected |= {name.replace("x/", "again/"): data for name, data in expected.items() if name.startswith("x/")}
         same(group, out, Single.compressed(expected), "followed")
+        # In place a directory is looked at once, however it is come by.
+        shutil.rmtree(os.path.join(tree, "x/loop"), ignore_errors=True)
+        ran = batch("compress", "--in-place", "--follow-links", tree, timeout=60)
+        group.check(ran.code == DONE and ran.said.get("failed") == 0, f"followed, in place: {ran}")
+        found = {name: data for name, data in read_tree(tree).items() if data is not None}
+        kvots = Single.compressed(files | {"x/four": samples["llama-v4-seq.bin"]})
+        good = all(found.get(name) == data for name, data in kvots.items() if name != "x/four.kvot")
+        group.check(good, f"followed, in place: {sorted(found)}")
+        three = Single.ask("compress", samples["llama-v4-seq.bin"])
+        group.check(read_tree(other) == {"far/three.kvot": three}, f"followed, in place: {sorted(read_tree(other))}")
 
 
 def damaged(samples):
@@ -450,6 +492,61 @@ def vanishing(samples):
         group.note = f", {vanished} vanished"
 
 
+def change(path, how, new):
+    """Changes a file. Returns what it holds then."""
+    old = pathlib.Path(path).read_bytes()
+    if how == "replaced":
+        pathlib.Path(path + ".new").write_bytes(new)
+        os.rename(path + ".new", path)
+        return new
+    with open(path, "r+b") as file:
+        if how == "cut":
+            file.truncate(len(old) - 10)
+            return old[:-10]
+        file.seek(0 if how == "appended to" else -2, os.SEEK_END)
+        file.write(b"ab")
+    return old + b"ab" if how == "appended to" else old[:-2] + b"ab"
+
+
+def changing(samples):
+    """In place, a source that is written to while it is converted stays; the next run does it."""
+    with Group("sources that change while they are converted") as group, scratch() as place:
+        sequence = Sequence(samples["llama-v3-seq.bin"])
+        sequence.widen(16)
+        sequence.repeat(5000)
+        old = sequence.pack()
+        sequence.repeat(4999)
+        new, tree = sequence.pack(), os.path.join(place, "tree")
+        path, tried = os.path.join(tree, "cache"), 0
+        for how in ("replaced", "appended to", "written to", "cut") * 5:
+            shutil.rmtree(tree, ignore_errors=True)
+            make_tree(tree, {"cache": old})
+            process = batch_tree.start("compress", "--in-place", "--codec", "lossless", tree)
+            while process.poll() is None and not batch_tree.leftovers(tree):
+                pass
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            in_time = not os.path.exists(path + ".kvot")  # it looks at its source once more after that has its name
+            latest = change(path, how, new) if in_time else old
+            process.send_signal(signal.SIGCONT)
+            ran = batch_tree.finish(process)
+            if not in_time:
+                continue
+            tried += 1
+            found = read_tree(tree)
+            group.check(ran.code == FAILED and ran.said.get("failed") == 1 and ran.said.get("done") == 0, f"{how}: {ran}")
+            group.check(found.get("cache") == latest, f"{how}: LOST: {sorted(found)}, {ran}")
+            group.check(not batch_tree.leftovers(tree), f"{how}: temporary files are left")
+            small = Single.ask("compress", latest, "--codec", "lossless")
+            ran = batch("compress", "--in-place", "--codec", "lossless", tree)
+            if small is not None:
+                group.check(ran.code == DONE and read_tree(tree) == {"cache.kvot": small}, f"{how}, again: {ran}")
+            else:
+                group.check(ran.code == FAILED and read_tree(tree).get("cache") == latest, f"{how}, again: LOST: {ran}")
+        group.check(tried > 0, "no change came in time")
+        group.note = f", {tried} changes"
+
+
 def quietly(function):
     try:
         function()
@@ -513,7 +610,7 @@ def main():
     samples = batch_tree.set_up(*sys.argv[1:3])
     only = sys.argv[3:]
     for test in (mirrored, in_place, options_hold, names, paths, collisions, there_already, left_alone, links, damaged,
-                 against, vanishing, no_room):
+                 against, vanishing, changing, no_room):
         if not only or test.__name__ in only:
             test(samples)
     print(f"{Group.passed} passed, {Group.failed} failed")
