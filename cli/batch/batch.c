@@ -34,28 +34,51 @@ static bool is_directory(const char *path) {
     return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
-/* What must be the same for a run to go on where another stopped. NULL after a message. */
-static char *parameters_of(const cli_options *options, batch_operation operation) {
-    const kvot_compress_options *compress = &options->compress;
+/* How K and V are stored. NULL after a message. */
+static char *codec_of(const kvot_compress_options *options) {
     char model[33] = "none", outliers[16] = "auto";
     uint8_t digest[16];
     kvot_error error;
-    if (operation == BATCH_RESTORE || operation == BATCH_VERIFY)
-        return batch_text("%s", options->against ? "against originals" : "");
-    if (compress->model_path) {
-        if (kvot_model_digest(compress->model_path, digest, &error) != KVOT_OK) {
+    if (options->model_path) {
+        if (kvot_model_digest(options->model_path, digest, &error) != KVOT_OK) {
             cli_fail(&error);
             return NULL;
         }
         for (int i = 0; i < 16; i++)
             sprintf(model + 2 * i, "%02x", digest[i]);
     }
-    if (compress->outliers >= 0)
-        snprintf(outliers, sizeof outliers, "%d", compress->outliers);
-    if (compress->codec == KVOT_LOSSLESS)
+    if (options->outliers >= 0)
+        snprintf(outliers, sizeof outliers, "%d", options->outliers);
+    if (options->codec == KVOT_LOSSLESS)
         return batch_text("codec lossless, model %s", model);
-    return batch_text("codec ott, bits %u, group %u, outliers %s, model %s", compress->bits, compress->group, outliers,
+    return batch_text("codec ott, bits %u, group %u, outliers %s, model %s", options->bits, options->group, outliers,
                       model);
+}
+
+/* The absolute path of a directory. */
+static char *absolute(const char *path) {
+    char *real = realpath(path, NULL), *text = batch_text("%s", real ? real : path);
+    free(real);
+    return text;
+}
+
+/* What must be the same for a run to go on where another stopped. A journal that is not kept where the outputs are
+ * could be taken for that of others with the same names: then it says where these are. NULL after a message. */
+static char *parameters_of(const batch_job *job, const char *outputs) {
+    const cli_options *options = job->options;
+    bool stores = job->operation == BATCH_COMPRESS || job->operation == BATCH_RECOMPRESS;
+    char *against = options->against ? absolute(options->against) : NULL, *place = absolute(outputs);
+    char *journal = options->journal ? absolute(options->journal) : NULL;
+    char *codec = stores ? codec_of(&options->compress) : batch_text("%s", batch_operation_name(job->operation));
+    bool elsewhere = journal && strcmp(journal, place) != 0;
+    char *parameters = codec ? batch_text("%s%s%s%s%s", codec, against ? ", against " : "", against ? against : "",
+                                          elsewhere ? ", files below " : "", elsewhere ? place : "")
+                             : NULL;
+    free(against);
+    free(place);
+    free(journal);
+    free(codec);
+    return parameters;
 }
 
 static bool job_open(batch_job *job, const cli_options *options, batch_operation operation) {
@@ -63,13 +86,14 @@ static bool job_open(batch_job *job, const cli_options *options, batch_operation
     if (options->shards)
         job->shard = options->shard, job->shards = options->shards;
     job->one_tree = options->n_files == 1 && !options->list && is_directory(options->files[0]);
-    const char *place = options->journal            ? options->journal
-                        : options->output           ? options->output
-                        : operation == BATCH_VERIFY ? NULL
-                        : job->one_tree             ? options->files[0]
-                                                    : ".";
+    const char *outputs = options->output ? options->output : job->one_tree ? options->files[0] : ".";
+    const char *place = options->journal ? options->journal : operation == BATCH_VERIFY ? NULL : outputs;
+    if (options->output && !batch_make_directory(options->output, NULL, 0)) {
+        batch_fail("%s: cannot make it: %s", options->output, strerror(errno));
+        return false;
+    }
     job->directory = place ? batch_text("%s/" BATCH_DIRECTORY, place) : NULL;
-    job->parameters = parameters_of(options, operation);
+    job->parameters = parameters_of(job, outputs);
     return job->parameters != NULL;
 }
 
@@ -164,9 +188,7 @@ static int run(const cli_options *options, batch_operation operation) {
         return EXIT_FAILED;
     }
     int exit_code = EXIT_DONE;
-    if (options->output && !batch_make_directory(options->output, NULL, 0))
-        exit_code = batch_fail("%s: cannot make it: %s", options->output, strerror(errno));
-    if (exit_code == EXIT_DONE && job.directory)
+    if (job.directory)
         exit_code = journal_open(&journal, &job, &history);
     if (exit_code == EXIT_DONE) {
         report_open(&report, &job);
