@@ -147,7 +147,10 @@ def faults(mode, n, shim, chance):
         ends = {DONE: 0, FAILED: 0}
         for _ in range(n):
             mode.set_up()
-            fault, at, on = chance.choice(FAULTS), chance.randint(1, len(mode.calls)), chance.random() < 0.3
+            # Every kind of call as often as others: a few kinds are most of the calls.
+            kind = chance.choice(sorted({call for call, _ in mode.calls}))
+            at = chance.choice([at for at, (call, _) in enumerate(mode.calls, 1) if call == kind])
+            fault, on = chance.choice(FAULTS), chance.random() < 0.3
             what = f"{fault} at call {at}{' and on' * (on and fault != errno.EINTR)}, {mode.calls[at - 1]}"
             with batch_tree.preloaded(shim, mode.all, fault, at, on and fault != errno.EINTR) as environment:
                 ran = batch(*mode.command, env=environment)
