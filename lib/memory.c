@@ -13,11 +13,9 @@ void memory_close(memory *memory) {
 
 /* Changes what a share holds. The lock is held. */
 static void hold(memory_share *share, uint64_t bytes) {
-    bool less = bytes < share->held;
     share->of->held += bytes - share->held;
     share->held = bytes;
-    if (less)
-        pthread_cond_broadcast(&share->of->given);
+    pthread_cond_broadcast(&share->of->given);
 }
 
 /* Whether a share that waits may go on: if there is no older one that waits, and so much is free. If all that hold
@@ -37,12 +35,11 @@ static bool may_go_on(const memory_share *share) {
 /* Waits until a share holds `bytes`. What it holds, but has not taken, others may have meanwhile. */
 static void wait_for_more(memory_share *share, uint64_t bytes) {
     share->wants = bytes;
-    hold(share, share->taken);
+    hold(share, share->taken); /* wakes the others also to see that one more waits */
     while (!may_go_on(share))
         pthread_cond_wait(&share->of->given, &share->of->lock);
     share->wants = 0;
     hold(share, bytes);
-    pthread_cond_broadcast(&share->of->given); /* the next in turn */
 }
 
 static bool anyone_waits(const memory *memory) {
@@ -76,28 +73,42 @@ void memory_end(memory_share *share) {
     pthread_mutex_unlock(&of->lock);
 }
 
-kvot_status memory_take(memory_share *share, uint64_t least, uint64_t wish, uint64_t *got, kvot_error *error) {
+static kvot_status take(memory_share *share, uint64_t least, uint64_t wish, bool last, uint64_t *got,
+                        kvot_error *error) {
+    enum { NOT_LAST = 4 }; /* what is taken before the last may be such a part of all memory, if less will do */
     memory *of = share ? share->of : NULL;
     *got = wish;
     if (!of)
         return KVOT_OK;
     pthread_mutex_lock(&of->lock);
     if (least > of->limit || share->taken > of->limit - least) {
-        uint64_t needed = share->taken + least, limit = of->limit;
+        double needed = (double)share->taken + (double)least;
         pthread_mutex_unlock(&of->lock);
         return fail(error, KVOT_E_MEMORY, "%s: takes %.1f MB of memory by itself, and all calls may take %.1f MB",
-                    share->name, (double)needed / 1e6, (double)limit / 1e6);
+                    share->name, 1e-6 * needed, 1e-6 * (double)of->limit);
     }
     if (share->taken + least > share->held)
         wait_for_more(share, share->taken + least);
-    uint64_t free = of->held < of->limit && !anyone_waits(of) ? of->limit - of->held : 0;
-    uint64_t most = share->held - share->taken + free;
+    uint64_t most = share->held - share->taken;
+    if (of->held < of->limit && !anyone_waits(of))
+        most += of->limit - of->held;
+    if (!last && most > of->limit / NOT_LAST)
+        most = of->limit / NOT_LAST;
+    most = most > least ? most : least;
     *got = wish < most ? wish : most;
     share->taken += *got;
-    if (share->taken > share->held)
+    if (last || share->taken > share->held)
         hold(share, share->taken);
     pthread_mutex_unlock(&of->lock);
     return KVOT_OK;
+}
+
+kvot_status memory_take(memory_share *share, uint64_t least, uint64_t wish, uint64_t *got, kvot_error *error) {
+    return take(share, least, wish, false, got, error);
+}
+
+kvot_status memory_take_last(memory_share *share, uint64_t least, uint64_t wish, uint64_t *got, kvot_error *error) {
+    return take(share, least, wish, true, got, error);
 }
 
 void memory_give(memory_share *share, uint64_t bytes) {
@@ -106,13 +117,5 @@ void memory_give(memory_share *share, uint64_t bytes) {
     pthread_mutex_lock(&share->of->lock);
     share->taken -= bytes;
     hold(share, share->held - bytes);
-    pthread_mutex_unlock(&share->of->lock);
-}
-
-void memory_trim(memory_share *share) {
-    if (!share || !share->of)
-        return;
-    pthread_mutex_lock(&share->of->lock);
-    hold(share, share->taken);
     pthread_mutex_unlock(&share->of->lock);
 }

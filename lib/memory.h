@@ -36,13 +36,15 @@ void memory_begin(memory_share *share, memory *of, const char *name, uint64_t es
 void memory_end(memory_share *share);
 
 /* Takes at least `least`, at most `wish` bytes, how many `*got` says: waits for the least, and takes more if it is
- * free. KVOT_E_MEMORY if the call as a whole would need more than there is. */
+ * free, but not so much that little would be left for what the call takes later. KVOT_E_MEMORY if the call as a whole
+ * would need more than there is. */
 kvot_status memory_take(memory_share *share, uint64_t least, uint64_t wish, uint64_t *got, kvot_error *error);
+
+/* The same where the call needs nothing more: takes whatever is free, and gives back what was held and not taken,
+ * because the estimate was too high. */
+kvot_status memory_take_last(memory_share *share, uint64_t least, uint64_t wish, uint64_t *got, kvot_error *error);
 
 /* Gives `bytes` that were taken back. */
 void memory_give(memory_share *share, uint64_t bytes);
-
-/* Gives back what is held and not taken: an estimate that was too high. */
-void memory_trim(memory_share *share);
 
 #endif

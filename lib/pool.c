@@ -123,11 +123,9 @@ static kvot_status plan_slots(pool *pool, unsigned *most, uint64_t *taken, kvot_
     if (jobs->bytes > 0 && jobs->bytes / jobs->count < SMALL_JOB)
         pool->n_slots += SLOTS_FOR_SMALL;
     uint64_t slot = sizeof(pool_slot) + jobs->slot_bytes + jobs->more_bytes;
-    memory_share *share = threads_share(jobs->pool);
-    kvot_status status = memory_take(share, slot, pool->n_slots * slot, taken, error);
+    kvot_status status = memory_take_last(threads_share(jobs->pool), slot, pool->n_slots * slot, taken, error);
     if (status != KVOT_OK)
         return status;
-    memory_trim(share); /* nothing more is needed */
     pool->n_slots = (size_t)(*taken / slot);
     *most = (unsigned)(threads < pool->n_slots ? threads : pool->n_slots);
     return KVOT_OK;

@@ -140,14 +140,14 @@ static kvot_status convert_to(const batch_job *job, const batch_file *file, cons
         made.st_ino == source.st_ino)
         return fail(error, KVOT_E_ARGUMENT, "%s is the same file", output);
     kvot_status status = make(job, file, output, run, &source, error);
+    if (status == KVOT_OK && output && stat(output, &made) < 0)
+        status = fail(error, KVOT_E_IO, "%s: cannot find it again: %s", output, strerror(errno));
     if (status == KVOT_E_IO && access(file->path, F_OK) < 0 && is_gone(errno)) {
         result->vanished = true;
         return KVOT_OK;
     }
     if (status != KVOT_OK)
         return status;
-    if (output && stat(output, &made) < 0)
-        return fail(error, KVOT_E_IO, "%s: cannot find it again: %s", output, strerror(errno));
     result->bytes_in = (uint64_t)source.st_size;
     result->bytes_out = result->output = output ? (uint64_t)made.st_size : 0;
     result->bytes = replaces_itself ? result->output : result->bytes_in;

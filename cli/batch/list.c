@@ -20,12 +20,9 @@ static void leave(batch_list *list, const char *path, report_count count) {
         report_add(list->report, count);
 }
 
+/* What goes away while it is listed was never there. */
 static void fail(batch_list *list, const char *path, int why) {
-    if (!is_mine(list, path))
-        return;
-    if (why == ENOENT)
-        report_add(list->report, REPORT_VANISHED);
-    else
+    if (why != ENOENT && is_mine(list, path))
         report_failed_file(list->report, path, KVOT_E_IO, "cannot read it: %s", strerror(why));
 }
 
@@ -225,7 +222,7 @@ static bool same_file(const char *a, const char *b) {
                                  first.st_ino == second.st_ino);
 }
 
-/* Leaves each file once, and one file for each output. */
+/* Leaves each file once, and one file for each output. Where the output is beside the file, one place is one file. */
 static void drop_twins(batch_list *list) {
     size_t kept = 0;
     if (list->count > 0)
@@ -236,7 +233,7 @@ static void drop_twins(batch_list *list) {
             list->files[kept++] = *file;
             continue;
         }
-        if (!same_file(last->path, file->path) && is_mine(list, file->path)) {
+        if (list->job->options->output && !same_file(last->path, file->path) && is_mine(list, file->path)) {
             report_failed_file(list->report, file->path, KVOT_E_EXISTS, "has the same output as %s", last->path);
             list->twins++;
         }

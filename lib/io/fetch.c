@@ -380,7 +380,7 @@ static kvot_status plan_buffers(fetch *f, kvot_error *error) {
     n = at_most(n < threads + 2 ? threads + 2 : n, reads);
     memory_share *share = threads_share(f->jobs.pool);
     kvot_status status =
-        memory_take(share, bytes_of(f, 1, at_most(3, reads)), bytes_of(f, threads, n), &f->taken, error);
+        memory_take_last(share, bytes_of(f, 1, at_most(3, reads)), bytes_of(f, threads, n), &f->taken, error);
     if (status != KVOT_OK)
         return status;
     while (bytes_of(f, threads, n) > f->taken) {
@@ -390,7 +390,6 @@ static kvot_status plan_buffers(fetch *f, kvot_error *error) {
             threads--;
     }
     memory_give(share, f->taken - bytes_of(f, threads, n));
-    memory_trim(share); /* nothing more is needed */
     f->taken = bytes_of(f, threads, n);
     f->offer.most = (unsigned)threads;
     f->n_buffers = (unsigned)n;

@@ -14,6 +14,7 @@ static const struct {
               {"cache", cache_tests},
               {"pool", pool_tests},
               {"recompress", recompress_tests},
+              {"memory", memory_tests},
               {"fetch", fetch_tests},
               {"arrays", array_tests},
               {"loading", loading_tests},

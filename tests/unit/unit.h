@@ -10,7 +10,7 @@ typedef struct unit_test {
 } unit_test;
 
 extern const unit_test array_tests[], cache_tests[], codec_tests[], engine_tests[], fetch_tests[], format_tests[],
-    kernel_tests[], loading_tests[], loading_order_tests[], map_tests[], match_tests[], pool_tests[],
+    kernel_tests[], loading_tests[], loading_order_tests[], map_tests[], match_tests[], memory_tests[], pool_tests[],
     recompress_tests[], stream_writer_tests[];
 
 /* Pseudo-random numbers that are the same everywhere. */
