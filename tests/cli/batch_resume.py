@@ -460,7 +460,7 @@ def signals(samples):
                     out = trees.out if how == "-o" else trees.tree
                     process = subprocess.Popen([bad_input.binary, "batch", "compress", "--json", trees.tree, *where],
                                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            X
+                    group.check(stopped(process, out, 30), f"{how}: over too soon")
                     process.send_signal(number)
                     process.send_signal(signal.SIGCONT)
                     ran, what = finish(process), f"{how}, {number.name}"
