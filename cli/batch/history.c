@@ -68,7 +68,8 @@ static void take(history *history, const record *record, past_run *last) {
         past->state = PAST_DONE;
         past->ours = past->before = true;
     } else if (strcmp(record->kind, "failed") == 0) {
-        past->ours = past->before;
+        /* A call may fail when its output has its name already; but not if another was there. */
+        past->ours = strncmp(record->rest, "KVOT_E_EXISTS ", 14) == 0 ? past->before : past->ours;
         past->state = PAST_FAILED;
     } else if (strcmp(record->kind, "left") == 0)
         past->state = PAST_LEFT;

@@ -9,7 +9,7 @@
 typedef enum past_state {
     PAST_BEGUN,  /* its output may be there */
     PAST_DONE,   /* its output was there, complete */
-    PAST_FAILED, /* ... and left nothing behind */
+    PAST_FAILED, /* its output may be there, if it is ours */
     PAST_LEFT    /* it was left alone: no cache, vanished ... */
 } past_state;
 

@@ -10,11 +10,11 @@
 
 /* Calls that are under way at once. Their threads wait for the pool, for the disk, or for each other's memory. */
 static unsigned callers(const work *work) {
+    enum { MORE = 16, MOST = 128 }; /* each has up to seven files open, of the 1024 that a process may have */
     unsigned threads = work->job->options->run.threads;
-    if (threads == 0)
-        threads = batch_processors();
-    unsigned most = 2 * threads + 16;
-    return work->count < most ? (unsigned)work->count : most;
+    unsigned wanted = 2 * (threads ? threads : batch_processors()) + MORE;
+    wanted = wanted < MOST ? wanted : MOST;
+    return work->count < wanted ? (unsigned)work->count : wanted;
 }
 
 enum { AHEAD = 256 }; /* files that may begin with one sync of the journal */

@@ -67,11 +67,13 @@ static char *run_line(const char *parameters) {
 
 static void history_knows_how_it_ended(void) {
     char *text = NULL;
-    put(&text, (char *[]){run_line("a"), record_line("begin", "done", "5 6"), record_line("begin", "begun", "5 6"),
-                          record_line("begin", "failed", "5 6"), record_line("done", "done", "5 -6 7"),
-                          record_line("failed", "failed", "KVOT_E_IO why"), record_line("left", "left", "unknown"),
-                          record_line("failed", "there", "KVOT_E_EXISTS exists"), record_line("done", "again", "1 2 3"),
-                          record_line("begin", "again", "1 2"), record_line("failed", "again", "KVOT_E_IO why"), NULL});
+    put(&text,
+        (char *[]){run_line("a"), record_line("begin", "done", "5 6"), record_line("begin", "begun", "5 6"),
+                   record_line("begin", "failed", "5 6"), record_line("done", "done", "5 -6 7"),
+                   record_line("failed", "failed", "KVOT_E_IO why"), record_line("left", "left", "unknown"),
+                   record_line("failed", "there", "KVOT_E_EXISTS exists"), record_line("begin", "came", "5 6"),
+                   record_line("failed", "came", "KVOT_E_EXISTS exists"), record_line("done", "again", "1 2 3"),
+                   record_line("begin", "again", "1 2"), record_line("failed", "again", "KVOT_E_EXISTS exists"), NULL});
     history history = {0};
     CU_ASSERT_EQUAL(read_text(&history, text, strlen(text), "a"), strlen(text));
     past *past = history_find(&history, "done");
@@ -81,11 +83,8 @@ static void history_knows_how_it_ended(void) {
         const char *name;
         past_state state;
         bool ours;
-    } others[] = {{"begun", PAST_BEGUN, true},
-                  {"failed", PAST_FAILED, false},
-                  {"left", PAST_LEFT, false},
-                  {"there", PAST_FAILED, false},
-                  {"again", PAST_FAILED, true}};
+    } others[] = {{"begun", PAST_BEGUN, true},   {"failed", PAST_FAILED, true}, {"left", PAST_LEFT, false},
+                  {"there", PAST_FAILED, false}, {"came", PAST_FAILED, false},  {"again", PAST_FAILED, true}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         past = history_find(&history, others[i].name);
         CU_ASSERT_PTR_NOT_NULL_FATAL(past);
