@@ -38,17 +38,21 @@ def adopt():
         sys.exit("cannot adopt processes")
 
 
-def peak(arguments, source="/dev/null", target="/dev/null"):
-    """Bytes that kvot has in memory at the most."""
+def run_apart(command, source="/dev/null", target="/dev/null"):
+    """Runs a command, and returns what it used. For a peak of memory that is its own: adopt() first."""
     # What starts a process passes its own peak on to it, and this program's would hide that of kvot. So a shell, which
     # is small, starts kvot and leaves it to us.
     script = 'from=$1 to=$2; shift 2; "$@" <"$from" >"$to" & echo $!'
-    command = ["sh", "-c", script, "sh", source, target, binary, *arguments, "-q", "-T2"]
-    shell = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    shell = subprocess.run(["sh", "-c", script, "sh", source, target, *command], stdout=subprocess.PIPE, text=True)
     _, status, used = os.wait4(int(shell.stdout), 0)
     if status != 0:
-        sys.exit(f"{' '.join(map(str, arguments))}: exit code {os.waitstatus_to_exitcode(status)}")
-    return used.ru_maxrss << 10
+        sys.exit(f"{' '.join(map(str, command))}: exit code {os.waitstatus_to_exitcode(status)}")
+    return used
+
+
+def peak(arguments, source="/dev/null", target="/dev/null"):
+    """Bytes that kvot has in memory at the most."""
+    return run_apart([binary, *arguments, "-q", "-T2"], source, target).ru_maxrss << 10
 
 
 def measure(directory, file, options):
