@@ -13,14 +13,15 @@
 #include <unistd.h>
 
 enum {
-    /* Buffers: two for each thread, or this many. More are no faster, and pages for them take time. */
-    READS_AHEAD = 8,
+    /* Buffers: two for each thread, or this many. Where decoding takes about as long as reading, fewer are not enough:
+     * a disk that answers all its requests at once then gets ever fewer at a time. */
+    READS_AHEAD = 24,
     BUFFER_BYTES = 32 << 20,  /* all of them, if that is more than one for each thread and two to read into */
-    READ_BYTES = 512 << 10,   /* at most, unless a range is larger: 1 MiB is no faster, and takes twice the memory */
+    READ_BYTES = 512 << 10,   /* at most, unless a range is larger: 1 MiB is no faster */
     SMALL_GAP = DIRECT_ALIGN, /* bytes that nobody wants are read along, rather than begin another read */
     /* Disks share their speed among the reads under way, so that of many the first arrives late: it begins with so few,
-     * and each that arrives makes room for one more, until each thread has a buffer to work on and all others are being
-     * read into. */
+     * and each that arrives makes room for one more, up to two thirds of the buffers. They often arrive all at once;
+     * then the others can be read into while these are worked on. */
     FIRST_READS = 2,
 };
 
@@ -170,7 +171,7 @@ static void arrive(fetch *f, ring_result result) {
     if (again && begin_read(f, b))
         return;
     f->under_way--;
-    f->most_under_way += f->most_under_way + f->offer.most < f->n_buffers;
+    f->most_under_way += f->most_under_way < f->n_buffers * 2 / 3;
     b->state = READY;
     b->arrived = b->got >= wanted;
     /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
