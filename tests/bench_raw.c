@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
     kvot_status status = input_open(&in, argv[1], &run_plain, &error);
     if (status == KVOT_OK) {
         raw_drop(&in);
-        status = raw_direct(&in, &seconds, &error);
+        status = raw_direct(&in, NULL, &seconds, &error);
     }
     if (status != KVOT_OK) {
         fprintf(stderr, "bench_raw: %s\n", error.text);

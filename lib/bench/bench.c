@@ -3,6 +3,7 @@
 #include "../inspect.h"
 #include "../io/direct.h"
 #include "../restore.h"
+#include "../threads.h"
 #include "raw.h"
 
 #include <fcntl.h>
@@ -181,10 +182,10 @@ static kvot_status prepare(const input *in, bool cold, kvot_error *error) {
 }
 
 /* Reads with O_DIRECT; 0 seconds where that is refused. */
-static kvot_status direct(const input *in, bool cold, double *seconds, kvot_error *error) {
+static kvot_status direct(const bench *bench, const input *in, bool cold, double *seconds, kvot_error *error) {
     kvot_status status = prepare(in, cold, error);
     if (status == KVOT_OK)
-        status = raw_direct(in, seconds, error);
+        status = raw_direct(in, threads_kept(bench->run.pool), seconds, error);
     if (status != KVOT_E_UNSUPPORTED)
         return status;
     *seconds = 0;
@@ -205,16 +206,16 @@ static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass 
     const input *original = &bench->original;
     restored from_file, from_memory;
     double before = 0, after = 0;
-    kvot_status status = direct(original, cold, &pass->direct, error);
+    kvot_status status = direct(bench, original, cold, &pass->direct, error);
     /* Disks change their speed from moment to moment: this one is measured just before and after what it limits. */
     if (status == KVOT_OK && cold)
-        status = direct(stored(bench), cold, &before, error);
+        status = direct(bench, stored(bench), cold, &before, error);
     if (status == KVOT_OK)
         status = prepare(stored(bench), cold, error);
     if (status == KVOT_OK)
         status = restore(bench, bench->file, &from_file, error);
     if (status == KVOT_OK && cold)
-        status = direct(stored(bench), cold, &after, error);
+        status = direct(bench, stored(bench), cold, &after, error);
     if (status == KVOT_OK)
         status = restore(bench, bench->in_memory, &from_memory, error);
     if (status != KVOT_OK)

@@ -80,9 +80,9 @@ static kvot_status read_on_ring(const input *in, ring *ring, uint8_t *memory, kv
     return number == 0 ? KVOT_OK : fail_errno(error, in->name, "read");
 }
 
-kvot_status raw_direct(const input *in, double *seconds, kvot_error *error) {
+kvot_status raw_direct(const input *in, kept *kept, double *seconds, kvot_error *error) {
     const size_t bytes = (size_t)DEPTH * READ_BYTES;
-    uint8_t *memory = direct_memory(bytes);
+    uint8_t *memory = kept_take(kept, bytes);
     if (!memory)
         return fail_memory(error);
     memset(memory, 0, bytes);
@@ -98,7 +98,7 @@ kvot_status raw_direct(const input *in, double *seconds, kvot_error *error) {
     ring_close(ring);
     if (fd >= 0)
         close(fd);
-    direct_memory_free(memory, bytes);
+    kept_give(kept, memory, bytes);
     return status;
 }
 

@@ -3,6 +3,7 @@
 #define KVOT_RAW_H
 
 #include "../io/io.h"
+#include "../io/kept.h"
 
 /* Each reads all of a file and says in `*seconds` how long that took. What was read is not kept. */
 
@@ -10,8 +11,9 @@
 kvot_status raw_buffered(const input *in, double *seconds, kvot_error *error);
 
 /* With O_DIRECT and io_uring, 16 reads of a mebibyte at a time: as fast as this disk goes, and what fio does with
- * ioengine=io_uring, bs=1M, iodepth=16. KVOT_E_UNSUPPORTED where the kernel refuses either. */
-kvot_status raw_direct(const input *in, double *seconds, kvot_error *error);
+ * ioengine=io_uring, bs=1M, iodepth=16. KVOT_E_UNSUPPORTED where the kernel refuses either. `kept` (may be NULL) keeps
+ * its buffers for the next time: while the system takes pages back, it is slow at other things. */
+kvot_status raw_direct(const input *in, kept *kept, double *seconds, kvot_error *error);
 
 /* With read, and decompressed: `in` is what raw_compress made. */
 kvot_status raw_decompress(const input *in, double *seconds, kvot_error *error);

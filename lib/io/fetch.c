@@ -2,6 +2,7 @@
 
 #include "../threads.h"
 #include "direct.h"
+#include "reads.h"
 #include "ring.h"
 
 #include <errno.h>
@@ -13,22 +14,15 @@
 #include <unistd.h>
 
 enum {
-    /* Buffers: two for each thread, or this many. More are no faster, and pages for them take time. */
-    READS_AHEAD = 8,
-    BUFFER_BYTES = 32 << 20,  /* all of them, if that is more than one for each thread and two to read into */
-    READ_BYTES = 512 << 10,   /* at most, unless a range is larger: 1 MiB is no faster, and takes twice the memory */
-    SMALL_GAP = DIRECT_ALIGN, /* bytes that nobody wants are read along, rather than begin another read */
+    /* Buffers: two for each thread, or this many. Where decoding takes about as long as reading, fewer are not enough:
+     * a disk that answers all its requests at once then gets ever fewer at a time. */
+    READS_AHEAD = 24,
+    BUFFER_BYTES = 32 << 20, /* all of them, if that is more than one for each thread and two to read into */
     /* Disks share their speed among the reads under way, so that of many the first arrives late: it begins with so few,
-     * and each that arrives makes room for one more, until each thread has a buffer to work on and all others are being
-     * read into. */
+     * and each that arrives makes room for one more, up to two thirds of the buffers. They often arrive all at once;
+     * then the others can be read into while these are worked on. */
     FIRST_READS = 2,
 };
-
-typedef struct fetch_read {
-    uint64_t offset; /* a multiple of DIRECT_ALIGN, as is the end, but for that of the file */
-    uint64_t end;
-    size_t first, count; /* ranges */
-} fetch_read;
 
 typedef enum buffer_state { FREE, READING, READY, TAKEN } buffer_state;
 
@@ -170,7 +164,7 @@ static void arrive(fetch *f, ring_result result) {
     if (again && begin_read(f, b))
         return;
     f->under_way--;
-    f->most_under_way += f->most_under_way + f->offer.most < f->n_buffers;
+    f->most_under_way += f->most_under_way < f->n_buffers * 2 / 3;
     b->state = READY;
     b->arrived = b->got >= wanted;
     /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
@@ -335,33 +329,6 @@ static bool worker(void *context) {
     return false;
 }
 
-/* Puts ranges together to reads. */
-static kvot_status plan_reads(fetch *f, kvot_error *error) {
-    uint64_t file_bytes = f->jobs.in->bytes, largest = 1;
-    f->reads = malloc((f->jobs.count + 1) * sizeof *f->reads);
-    if (!f->reads)
-        return fail_memory(error);
-    for (size_t i = 0; i < f->jobs.count; i++) {
-        fetch_range range = f->jobs.ranges[i];
-        uint64_t end = range.offset + range.bytes;
-        fetch_read *last = f->n_reads > 0 ? &f->reads[f->n_reads - 1] : NULL;
-        if (last && range.offset >= last->end && range.offset - last->end <= SMALL_GAP &&
-            direct_up(end) - last->offset <= READ_BYTES) {
-            last->end = end;
-            last->count++;
-        } else
-            f->reads[f->n_reads++] = (fetch_read){direct_down(range.offset), end, i, 1};
-    }
-    for (size_t i = 0; i < f->n_reads; i++) {
-        fetch_read *read = &f->reads[i];
-        uint64_t end = direct_up(read->end);
-        read->end = end < file_bytes ? end : file_bytes;
-        largest = read->end - read->offset > largest ? read->end - read->offset : largest;
-    }
-    f->buffer_bytes = (largest + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
-    return KVOT_OK;
-}
-
 /* Memory for so many threads and buffers. */
 static uint64_t bytes_of(const fetch *f, size_t threads, size_t buffers) {
     uint64_t slot = sizeof(fetch_slot) + f->jobs.slot_bytes + f->jobs.more_bytes;
@@ -446,7 +413,10 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->arrived, NULL);
     pthread_cond_init(&f->news, NULL);
-    kvot_status status = plan_reads(f, error);
+    uint64_t largest = 0;
+    kvot_status status =
+        reads_plan(jobs->ranges, jobs->count, jobs->in->bytes, &f->reads, &f->n_reads, &largest, error);
+    f->buffer_bytes = (largest + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
     unsigned threads = threads_of(jobs->pool, jobs->threads);
     f->offer = (threads_offer){.work = worker, .context = f, .most = threads};
     if (threads > f->n_reads)
