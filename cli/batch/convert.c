@@ -130,6 +130,16 @@ static kvot_status make(const batch_job *job, const batch_file *file, const char
     return status;
 }
 
+/* What would be found out only when all work is done, or never: written to, a FIFO keeps us waiting for a reader. */
+static kvot_status check_output(const char *output, const struct stat *source, kvot_error *error) {
+    struct stat about;
+    if (stat(output, &about) < 0)
+        return errno == ENAMETOOLONG ? fail(error, KVOT_E_IO, "%s: %s", output, strerror(errno)) : KVOT_OK;
+    if (about.st_dev == source->st_dev && about.st_ino == source->st_ino)
+        return fail(error, KVOT_E_ARGUMENT, "%s is the same file", output);
+    return S_ISREG(about.st_mode) ? KVOT_OK : fail(error, KVOT_E_IO, "%s: is no file", output);
+}
+
 static kvot_status convert_to(const batch_job *job, const batch_file *file, const char *output, const kvot_run *run,
                               converted *result, kvot_error *error) {
     struct stat source, made;
@@ -144,13 +154,10 @@ static kvot_status convert_to(const batch_job *job, const batch_file *file, cons
         return KVOT_OK;
     if (output && !make_directories(job, file, output))
         return fail(error, KVOT_E_IO, "cannot make the directory of %s: %s", output, strerror(errno));
-    if (output && !replaces_itself && stat(output, &made) == 0) {
-        if (made.st_dev == source.st_dev && made.st_ino == source.st_ino)
-            return fail(error, KVOT_E_ARGUMENT, "%s is the same file", output);
-        if (!S_ISREG(made.st_mode)) /* written to, a FIFO would keep us waiting for a reader */
-            return fail(error, KVOT_E_IO, "%s: is no file", output);
-    }
-    kvot_status status = make(job, file, output, run, &source, error);
+    kvot_status status = output && !replaces_itself ? check_output(output, &source, error) : KVOT_OK;
+    if (status != KVOT_OK)
+        return status;
+    status = make(job, file, output, run, &source, error);
     if (status == KVOT_OK && output && stat(output, &made) < 0)
         status = fail(error, KVOT_E_IO, "%s: cannot find it again: %s", output, strerror(errno));
     if (status == KVOT_E_IO && access(file->path, F_OK) < 0 && is_gone(errno)) {
