@@ -73,13 +73,13 @@ const char *cli_name(const char *path, const char *standard) {
     return strcmp(path, "-") == 0 ? standard : path;
 }
 
-static volatile sig_atomic_t interrupted;
+static _Atomic bool interrupted; /* the handler runs on any thread, and all of them ask */
 static double started, shown;
 static const char *showing; /* NULL: no terminal, or asked to be quiet */
 
 static void interrupt(int signal) {
     (void)signal;
-    interrupted = 1;
+    interrupted = true;
 }
 
 static bool progress(void *user, uint64_t done, uint64_t total) {

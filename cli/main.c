@@ -20,11 +20,23 @@ static int names(int argc, char **argv, const cli_command *command) {
     return argc > 2 && strcmp(argv[2], second + 1) == 0 ? 2 : 0;
 }
 
+static void list_commands(const char *start) {
+    for (const cli_command *const *command = commands; *command; command++)
+        if (strncmp((*command)->name, start, strlen(start)) == 0)
+            printf("  %-17s %s\n", (*command)->name, (*command)->summary);
+}
+
+static int batch_help(int exit_code) {
+    puts("Usage: kvot batch COMMAND [OPTIONS] PATH...\n\nCommands:");
+    list_commands("batch ");
+    puts("\nkvot batch COMMAND --help tells more.");
+    return exit_code;
+}
+
 static void help(void) {
     puts("kvot makes the prefix KV caches that LLM engines save small, and gives them back.\n\n"
          "Usage: kvot COMMAND [OPTIONS] FILE...\n\nCommands:");
-    for (const cli_command *const *command = commands; *command; command++)
-        printf("  %-17s %s\n", (*command)->name, (*command)->summary);
+    list_commands("");
     puts("\nkvot COMMAND --help tells more. - is standard input or output.\n"
          "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not a file that is known, or a damaged one,\n"
          "4 the device asked for is not there, or failed.");
@@ -50,11 +62,11 @@ static int run(int argc, char **argv) {
             return cli_parse(*command, argc - words, argv + words, &options, &exit_code) ? (*command)->run(&options)
                                                                                          : exit_code;
     }
-    if (strcmp(argv[1], "batch") == 0 && (argc < 3 || argv[2][0] == '-')) {
-        help();
-        return argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0) ? EXIT_DONE : EXIT_USAGE;
-    }
     bool batch = strcmp(argv[1], "batch") == 0;
+    if (batch && argc < 3)
+        return batch_help(EXIT_USAGE);
+    if (batch && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))
+        return batch_help(EXIT_DONE);
     return cli_usage(NULL, "there is no command %s%s", batch ? "batch " : "", argv[batch ? 2 : 1]);
 }
 

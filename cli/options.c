@@ -17,7 +17,7 @@ typedef struct option_help {
 } option_help;
 
 static const option_help table[] = {
-    {'o', "output", "OUT", "write there; - is standard output (batch: a directory, for mirrored trees)", true},
+    {'o', "output", "OUT", "write there; - is standard output", true},
     {'i', "in-place", NULL, "write beside each file, and then remove it, or replace it", false},
     {'f', "force", NULL, "replace a file that exists", true},
     {'P', "append", "OUT.kvot", "add what is new in IN to the .kvot file of an earlier state of it", false},
@@ -29,7 +29,7 @@ static const option_help table[] = {
     {'M', "model", "FILE.gguf", "the model that made the cache: its KV heads and identity", false},
     {'N', "tokens", "N", "the first N tokens only, for a prompt that begins with them", false},
     {'L', "layers", "A:B", "layers A to B - 1 of each section only, to look at them", false},
-    {'A', "against", "ORIGINAL", "also prove that a restore gives this file; batch: those in this directory", false},
+    {'A', "against", "ORIGINAL", "also prove that a restore gives this file", false},
     {'E', "list", "FILE", "more paths, one a line; - is standard input", false},
     {'0', "null", NULL, "in --list, a zero byte ends each path", true},
     {'W', "follow-links", NULL, "follow symbolic links (default: they are left alone)", false},
@@ -45,16 +45,31 @@ static const option_help table[] = {
     {'q', "quiet", NULL, "print errors only", true},
     {'h', "help", NULL, "print this", true},
 };
+/* What means something else in kvot batch. */
+static const option_help batch_table[] = {
+    {'o', "output", "DIR", "write to this directory, each file at the place that it has in its tree", true},
+    {'f', "force", NULL, "replace files that exist; do again what was done with other parameters", true},
+    {'A', "against", "DIR", "also prove that restores give the files in this directory", false},
+};
 enum { N_OPTIONS = sizeof table / sizeof *table, SHARDS_MAX = 100000 };
 
 static bool takes(const cli_command *command, const option_help *option) {
     return option->letter == 'h' || strchr(command->options, option->letter) != NULL;
 }
 
+/* What help says about the option that is table[i]. */
+static const option_help *help_of(const cli_command *command, int i) {
+    bool batch = strncmp(command->name, "batch ", 6) == 0;
+    for (size_t b = 0; batch && b < sizeof batch_table / sizeof *batch_table; b++)
+        if (batch_table[b].letter == table[i].letter)
+            return &batch_table[b];
+    return &table[i];
+}
+
 void cli_help(const cli_command *command) {
     printf("Usage: kvot %s %s\n\n%s\nOptions:\n", command->name, command->synopsis, command->help);
     for (int i = 0; i < N_OPTIONS; i++) {
-        const option_help *option = &table[i];
+        const option_help *option = help_of(command, i);
         if (!takes(command, option))
             continue;
         char left[40];

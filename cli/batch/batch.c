@@ -112,11 +112,15 @@ static decision decide(const batch_job *job, batch_file *file, const history *hi
     if (!past)
         return file->missing ? GONE : TO_DO;
     past->listed = true;
-    file->ours = past->ours;
     char *output = batch_output(job, file);
-    bool there = !output || (stat(output, &about) == 0 && (uint64_t)about.st_size == past->output);
-    bool done = past->state == PAST_DONE && there &&
-                (file->missing || (past->bytes == file->bytes && past->modified == file->modified));
+    bool there = output && stat(output, &about) == 0, done = past->state == PAST_DONE;
+    bool same_size = there && (uint64_t)about.st_size == past->output;
+    /* What others have made since in place of it, or of it, is theirs. */
+    file->ours = past->ours && (!done || !there || (same_size && batch_modified(&about) == past->made));
+    bool replaced = job->options->in_place && job->operation == BATCH_RECOMPRESS; /* the source, by the output */
+    bool same = replaced ? past->output == file->bytes && past->made == file->modified
+                         : past->bytes == file->bytes && past->modified == file->modified;
+    done = done && (!output || same_size) && (file->missing || same);
     free(output);
     if (!done)
         return file->missing ? GONE : TO_DO;

@@ -30,9 +30,10 @@ typedef struct batch_job {
 } batch_job;
 
 typedef struct batch_file {
-    char *path;        /* where it is */
-    char *name;        /* where it is below its tree, or how it was named, without "/", "." and "..": that of a mirrored
-                          output,        but for .kvot */
+    char *path; /* where it is */
+    /* Where it is below its tree, or how it was named, without "/", "." and "..": so is a mirrored output called, but
+     * for .kvot. */
+    char *name;
     const char *key;   /* path or name: what journal and plan call it */
     char *place;       /* the same for two ways to name one output */
     uint64_t bytes;    /* as listed */

@@ -29,13 +29,21 @@ static bool is_gone(int why) {
     return why == ENOENT || why == ENOTDIR;
 }
 
+/* The time of change, which nobody can set, tells more than that of modification; but it changes, too, when the file
+ * gets a name more or less. */
+static bool is_same(const struct stat *now, const struct stat *before) {
+    bool changed = now->st_ctim.tv_sec != before->st_ctim.tv_sec || now->st_ctim.tv_nsec != before->st_ctim.tv_nsec;
+    return now->st_dev == before->st_dev && now->st_ino == before->st_ino && now->st_size == before->st_size &&
+           batch_modified(now) == batch_modified(before) && (!changed || now->st_nlink != before->st_nlink);
+}
+
 /* What is gone has not changed: what was read of it was whole. */
-static bool is_unchanged(const batch_job *job, const batch_file *file, const struct stat *before) {
+static kvot_status check_unchanged(const batch_job *job, const batch_file *file, const struct stat *before,
+                                   kvot_error *error) {
     struct stat now;
-    if (look(job, file->path, &now) < 0)
-        return is_gone(errno);
-    return now.st_ino == before->st_ino && now.st_size == before->st_size &&
-           batch_modified(&now) == batch_modified(before);
+    if (look(job, file->path, &now) < 0 ? is_gone(errno) : is_same(&now, before))
+        return KVOT_OK;
+    return fail(error, KVOT_E_DIFFERENT, "changed while it was being converted");
 }
 
 /* Whether recompressing would change nothing about how K and V are stored. */
@@ -109,17 +117,27 @@ static kvot_status call(const batch_job *job, const batch_file *file, const char
 static kvot_status make(const batch_job *job, const batch_file *file, const char *output, const kvot_run *run,
                         const struct stat *source, kvot_error *error) {
     bool goes = job->options->in_place && job->operation != BATCH_RECOMPRESS; /* the source */
-    if (file->only_removal && verify(job, file, output, run, error) == KVOT_OK && is_unchanged(job, file, source))
-        return KVOT_OK;
+    if (file->only_removal && verify(job, file, output, run, error) == KVOT_OK)
+        return check_unchanged(job, file, source, error);
     kvot_status status = call(job, file, output, run, error);
     if (status != KVOT_OK || !goes)
         return status;
     status = verify(job, file, output, run, error);
-    if (status == KVOT_OK && !is_unchanged(job, file, source))
-        status = fail(error, KVOT_E_DIFFERENT, "changed while it was being converted");
+    if (status == KVOT_OK)
+        status = check_unchanged(job, file, source, error);
     if (status != KVOT_OK && status != KVOT_E_CANCELLED)
         unlink(output);
     return status;
+}
+
+/* What would be found out only when all work is done, or never: written to, a FIFO keeps us waiting for a reader. */
+static kvot_status check_output(const char *output, const struct stat *source, kvot_error *error) {
+    struct stat about;
+    if (stat(output, &about) < 0)
+        return errno == ENAMETOOLONG ? fail(error, KVOT_E_IO, "%s: %s", output, strerror(errno)) : KVOT_OK;
+    if (about.st_dev == source->st_dev && about.st_ino == source->st_ino)
+        return fail(error, KVOT_E_ARGUMENT, "%s is the same file", output);
+    return S_ISREG(about.st_mode) ? KVOT_OK : fail(error, KVOT_E_IO, "%s: is no file", output);
 }
 
 static kvot_status convert_to(const batch_job *job, const batch_file *file, const char *output, const kvot_run *run,
@@ -136,10 +154,10 @@ static kvot_status convert_to(const batch_job *job, const batch_file *file, cons
         return KVOT_OK;
     if (output && !make_directories(job, file, output))
         return fail(error, KVOT_E_IO, "cannot make the directory of %s: %s", output, strerror(errno));
-    if (output && !replaces_itself && stat(output, &made) == 0 && made.st_dev == source.st_dev &&
-        made.st_ino == source.st_ino)
-        return fail(error, KVOT_E_ARGUMENT, "%s is the same file", output);
-    kvot_status status = make(job, file, output, run, &source, error);
+    kvot_status status = output && !replaces_itself ? check_output(output, &source, error) : KVOT_OK;
+    if (status != KVOT_OK)
+        return status;
+    status = make(job, file, output, run, &source, error);
     if (status == KVOT_OK && output && stat(output, &made) < 0)
         status = fail(error, KVOT_E_IO, "%s: cannot find it again: %s", output, strerror(errno));
     if (status == KVOT_E_IO && access(file->path, F_OK) < 0 && is_gone(errno)) {
@@ -148,10 +166,12 @@ static kvot_status convert_to(const batch_job *job, const batch_file *file, cons
     }
     if (status != KVOT_OK)
         return status;
+    result->source = source;
     result->bytes_in = (uint64_t)source.st_size;
-    result->bytes_out = result->output = output ? (uint64_t)made.st_size : 0;
-    result->bytes = replaces_itself ? result->output : result->bytes_in;
-    result->modified = batch_modified(replaces_itself ? &made : &source);
+    if (output) {
+        result->bytes_out = (uint64_t)made.st_size;
+        result->made = batch_modified(&made);
+    }
     return KVOT_OK;
 }
 
@@ -165,11 +185,10 @@ kvot_status convert(const batch_job *job, const batch_file *file, const kvot_run
 }
 
 kvot_status convert_remove(const batch_job *job, const batch_file *file, const converted *result, kvot_error *error) {
-    struct stat now;
-    if (!job->options->in_place || job->operation == BATCH_RECOMPRESS ||
-        (look(job, file->path, &now) < 0 && is_gone(errno)))
+    if (!job->options->in_place || job->operation == BATCH_RECOMPRESS)
         return KVOT_OK;
-    if ((uint64_t)now.st_size != result->bytes || batch_modified(&now) != result->modified)
-        return fail(error, KVOT_E_DIFFERENT, "changed while it was being converted");
-    return unlink(file->path) == 0 ? KVOT_OK : fail(error, KVOT_E_IO, "cannot remove it: %s", strerror(errno));
+    kvot_status status = check_unchanged(job, file, &result->source, error);
+    if (status != KVOT_OK || unlink(file->path) == 0 || is_gone(errno))
+        return status;
+    return fail(error, KVOT_E_IO, "cannot remove it: %s", strerror(errno));
 }

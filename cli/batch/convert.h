@@ -7,9 +7,8 @@
 typedef struct converted {
     bool already, vanished, special; /* left alone, and why. Else it is done */
     uint64_t bytes_in, bytes_out;
-    uint64_t bytes;   /* of the source ... */
-    int64_t modified; /* ... before work on it began; of the output where it took the source's name */
-    uint64_t output;  /* bytes of the output */
+    struct stat source; /* before work on it began */
+    int64_t made;       /* when the output was, in ns since 1970 */
 } converted;
 
 /* Converts a file, in place verifies it. KVOT_E_UNKNOWN from compressing means that it is no cache. */

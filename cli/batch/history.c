@@ -52,6 +52,12 @@ static void take_run(history *history, const record *record, past_run *last) {
     last->parameters = batch_text("%s", record->name);
 }
 
+/* It ended without an output. One that is there was there before, or comes from others; what was not even begun had one
+ * that is not ours. `perhaps`: it may have been made all the same. */
+static void not_made(past *past, bool perhaps) {
+    past->ours = past->state == PAST_BEGUN && (past->before || (perhaps && past->ours));
+}
+
 static void take(history *history, const record *record, past_run *last) {
     if (strcmp(record->kind, "run") == 0) {
         take_run(history, record, last);
@@ -63,16 +69,19 @@ static void take(history *history, const record *record, past_run *last) {
         past->state = PAST_BEGUN;
         past->before = past->ours;
         past->ours = true;
-    } else if (strcmp(record->kind, "done") == 0 && sscanf(record->rest, "%" SCNu64 " %" SCNd64 " %" SCNu64,
-                                                           &past->bytes, &past->modified, &past->output) == 3) {
+    } else if (strcmp(record->kind, "done") == 0 &&
+               sscanf(record->rest, "%" SCNu64 " %" SCNd64 " %" SCNu64 " %" SCNd64, &past->bytes, &past->modified,
+                      &past->output, &past->made) == 4) {
         past->state = PAST_DONE;
         past->ours = past->before = true;
     } else if (strcmp(record->kind, "failed") == 0) {
-        /* A call may fail when its output has its name already; but not if another was there. */
-        past->ours = strncmp(record->rest, "KVOT_E_EXISTS ", 14) == 0 ? past->before : past->ours;
+        /* A call may fail when its output has its name already: where that cannot be made durable. */
+        not_made(past, strncmp(record->rest, "KVOT_E_IO ", 10) == 0);
         past->state = PAST_FAILED;
-    } else if (strcmp(record->kind, "left") == 0)
+    } else if (strcmp(record->kind, "left") == 0) {
+        not_made(past, false);
         past->state = PAST_LEFT;
+    }
 }
 
 uint64_t history_read(history *history, FILE *from, const char *parameters, past_run *last) {

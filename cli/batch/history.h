@@ -19,8 +19,8 @@ typedef struct past {
     bool ours, before;      /* an output that is there was made by this operation; the same before it was begun */
     bool listed;            /* for who goes through the history */
     unsigned journal;       /* number of the one that said so last */
-    uint64_t bytes, output; /* PAST_DONE: sizes ... */
-    int64_t modified;       /* ... and when the source was */
+    uint64_t bytes, output; /* PAST_DONE: sizes of source and output ... */
+    int64_t modified, made; /* ... and when they were modified */
     char name[];
 } past;
 

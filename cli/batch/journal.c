@@ -21,6 +21,8 @@ static int fail(const char *path, const char *what) {
 int journal_lock_directory(const char *directory) {
     char *path = batch_text("%s/lock", directory);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666), result = -1;
+    if (fd < 0 && (errno == EACCES || errno == EROFS))
+        fd = open(path, O_RDONLY | O_CLOEXEC);
     free(path);
     while (fd >= 0 && (result = flock(fd, LOCK_EX)) < 0 && errno == EINTR && !cli_interrupted())
         ;
@@ -145,7 +147,9 @@ int journal_open(journal *journal, const batch_job *job, history *history) {
 static void append(journal *journal, char *text, size_t n) {
     pthread_mutex_lock(&journal->lock);
     if (journal->failed == 0) {
-        ssize_t put = write(journal->fd, text, n);
+        ssize_t put;
+        while ((put = write(journal->fd, text, n)) < 0 && errno == EINTR)
+            ;
         if (put != (ssize_t)n)
             journal->failed = put < 0 ? errno : ENOSPC;
         journal->unsynced = true;
@@ -189,10 +193,11 @@ void journal_begin(journal *journal, const batch_file *const *files, size_t n) {
     journal_sync(journal);
 }
 
-void journal_done(journal *journal, const batch_file *file, uint64_t bytes, int64_t modified, uint64_t output) {
+void journal_done(journal *journal, const batch_file *file, const converted *result) {
     if (journal)
         append_line(journal,
-                    record_line("done", file->key, "%" PRIu64 " %" PRId64 " %" PRIu64, bytes, modified, output));
+                    record_line("done", file->key, "%" PRIu64 " %" PRId64 " %" PRIu64 " %" PRId64, result->bytes_in,
+                                batch_modified(&result->source), result->bytes_out, result->made));
 }
 
 void journal_failed(journal *journal, const batch_file *file, const kvot_error *error) {
@@ -212,7 +217,12 @@ void journal_sync(journal *journal) {
     bool unsynced = journal->unsynced;
     journal->unsynced = false;
     pthread_mutex_unlock(&journal->lock);
-    if (!unsynced || fdatasync(journal->fd) == 0)
+    if (!unsynced)
+        return;
+    int result;
+    while ((result = fdatasync(journal->fd)) < 0 && errno == EINTR)
+        ;
+    if (result == 0)
         return;
     pthread_mutex_lock(&journal->lock);
     journal->failed = errno;

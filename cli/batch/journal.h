@@ -2,7 +2,7 @@
 #ifndef KVOT_BATCH_JOURNAL_H
 #define KVOT_BATCH_JOURNAL_H
 
-#include "batch.h"
+#include "convert.h"
 #include "history.h"
 
 #include <pthread.h>
@@ -29,7 +29,7 @@ void journal_run(journal *journal, const batch_job *job, uint64_t files, uint64_
 void journal_begin(journal *journal, const batch_file *const *files, size_t n);
 
 /* Record how that ended. Any thread. */
-void journal_done(journal *journal, const batch_file *file, uint64_t bytes, int64_t modified, uint64_t output);
+void journal_done(journal *journal, const batch_file *file, const converted *result);
 void journal_failed(journal *journal, const batch_file *file, const kvot_error *error);
 void journal_left(journal *journal, const batch_file *file, const char *why);
 
@@ -43,7 +43,7 @@ void journal_close(journal *journal);
 /* "OPERATION-I-of-N.journal"; false if `name` is no journal's. */
 bool journal_parse_name(const char *name, char operation[16], unsigned *shard, unsigned *shards);
 
-/* Keeps runs from starting until it is closed; -1 where the directory cannot be written to, errno set. */
+/* Keeps runs from starting until it is closed; -1 where there is no such lock and none can be made, errno set. */
 int journal_lock_directory(const char *directory);
 
 /* Whether a run has this journal. To be asked with the directory locked: the test takes the lock for a moment. */

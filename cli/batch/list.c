@@ -143,10 +143,13 @@ static char *clean(const char *path) {
 
 static void add_named(batch_list *list, const char *path, const struct stat *about) {
     char *name = clean(path);
+    /* To the library "-" is standard input, or output. */
+    char *safe = *path == '-' && !strchr(path, '/') ? batch_text("./%s", path) : batch_text("%s", path);
     if (name)
-        add(list, path, name, about);
+        add(list, safe, name, about);
     else if (is_mine(list, path))
         report_failed_file(list->report, path, KVOT_E_ARGUMENT, "its name leads out of the output directory");
+    free(safe);
 }
 
 static void take_path(batch_list *list, const char *path, bool may_be_pattern);

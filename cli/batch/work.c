@@ -1,7 +1,5 @@
 #include "work.h"
 
-#include "convert.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +87,7 @@ static void left(const work *work, const batch_file *file, report_count count, c
 
 static void done(const work *work, const batch_file *file, const converted *result) {
     kvot_error error;
-    journal_done(work->journal, file, result->bytes, result->modified, result->output);
+    journal_done(work->journal, file, result);
     if (journal_error(work->journal) == 0 && convert_remove(work->job, file, result, &error) != KVOT_OK)
         report_failed(work->report, file->path, &error);
     else

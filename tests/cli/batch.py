@@ -302,6 +302,40 @@ def there_already(samples):
         group.check(ran.code == FAILED and ran.counts() == {"files": 2, "failed": 2}, f"a directory or a file in the way: {ran}")
 
 
+def not_ours(samples):
+    """What is not this operation's work is not replaced, whatever an older journal says; names and outputs that mean
+    something else to the library are names."""
+    cache = samples["llama-v3-seq.bin"]
+    kvot = Single.compressed({"x": cache})["x.kvot"]
+    with Group("outputs of others") as group, scratch() as place:
+        tree = os.path.join(place, "tree")
+        make_tree(tree, {"x": cache})
+        for turn in range(2):
+            ran = batch("compress", "--in-place", tree), batch("restore", "--in-place", tree)
+            group.check(all(r.code == DONE and r.said["done"] == 1 for r in ran), f"there and back, {turn}: {ran}")
+        mine = pathlib.Path(tree, "x")
+        batch("compress", "--in-place", tree)
+        left = read_tree(tree)
+        for new in (b"newer", bytes(len(cache))):  # since the journal of restore called it done
+            mine.write_bytes(new)
+            for _ in range(2):
+                ran = batch("restore", "--in-place", tree)
+                group.check(ran.code == FAILED and set(ran.failures().values()) == {"KVOT_E_EXISTS"}, f"restore: {ran}")
+            group.check(read_tree(tree) == left | {"x": new}, "a newer file was replaced")
+        mine.write_bytes(cache)
+        os.unlink(mine.with_suffix(".kvot"))
+        os.mkfifo(mine.with_suffix(".kvot"))
+        for force in ([], ["-f"]):
+            ran = batch("compress", "--in-place", *force, tree)
+            group.check(ran.code == FAILED and ran.counts() == {"files": 1, "failed": 1, "special": 1}, f"a FIFO, {force}: {ran}")
+        group.check(read_tree(tree) == {"x": cache, "x.kvot": None}, "a FIFO is in the way")
+        make_tree(place, {"-": cache})
+        ran = batch("compress", "--in-place", "--", "-", cwd=place)
+        group.check(ran.code == DONE and pathlib.Path(place, "-.kvot").read_bytes() == kvot, f"a file named -: {ran}")
+        ran = batch("restore", "--in-place", "--", "-.kvot", cwd=place)
+        group.check(ran.code == DONE and pathlib.Path(place, "-").is_file(), f"a file named -.kvot: {ran}")
+
+
 def left_alone(samples):
     with Group("what is left alone") as group, scratch() as place:
         files = spread(dict(list(samples.items())[:20]))
@@ -523,7 +557,7 @@ def changing(samples):
             process = batch_tree.start("compress", "--in-place", "--codec", "lossless", tree)
             while process.poll() is None and not batch_tree.leftovers(tree):
                 pass
-            process.send_signal(signal.SIGSTOP)
+            os.kill(process.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             in_time = not os.path.exists(path + ".kvot")  # it looks at its source once more after that has its name
             latest = change(path, how, new) if in_time else old
@@ -608,8 +642,8 @@ def full_disk(place):
 def main():
     samples = batch_tree.set_up(*sys.argv[1:3])
     only = sys.argv[3:]
-    for test in (mirrored, in_place, options_hold, names, paths, collisions, there_already, left_alone, links, damaged,
-                 against, vanishing, changing, no_room):
+    for test in (mirrored, in_place, options_hold, names, paths, collisions, there_already, not_ours, left_alone, links,
+                 damaged, against, vanishing, changing, no_room):
         if not only or test.__name__ in only:
             test(samples)
     print(f"{Group.passed} passed, {Group.failed} failed")

@@ -67,24 +67,39 @@ static char *run_line(const char *parameters) {
 
 static void history_knows_how_it_ended(void) {
     char *text = NULL;
-    put(&text,
-        (char *[]){run_line("a"), record_line("begin", "done", "5 6"), record_line("begin", "begun", "5 6"),
-                   record_line("begin", "failed", "5 6"), record_line("done", "done", "5 -6 7"),
-                   record_line("failed", "failed", "KVOT_E_IO why"), record_line("left", "left", "unknown"),
-                   record_line("failed", "there", "KVOT_E_EXISTS exists"), record_line("begin", "came", "5 6"),
-                   record_line("failed", "came", "KVOT_E_EXISTS exists"), record_line("done", "again", "1 2 3"),
-                   record_line("begin", "again", "1 2"), record_line("failed", "again", "KVOT_E_EXISTS exists"), NULL});
+    put(&text, (char *[]){run_line("a"),
+                          record_line("begin", "done", "5 6"),
+                          record_line("begin", "begun", "5 6"),
+                          record_line("begin", "failed", "5 6"),
+                          record_line("done", "done", "5 -6 7 -8"),
+                          record_line("failed", "failed", "KVOT_E_IO why"),
+                          record_line("left", "left", "unknown"),
+                          record_line("failed", "there", "KVOT_E_EXISTS exists"),
+                          record_line("begin", "came", "5 6"),
+                          record_line("failed", "came", "KVOT_E_EXISTS exists"),
+                          record_line("done", "again", "1 2 3 4"),
+                          record_line("begin", "again", "1 2"),
+                          record_line("failed", "again", "KVOT_E_EXISTS exists"),
+                          record_line("done", "others", "1 2 3 4"),
+                          record_line("failed", "others", "KVOT_E_EXISTS exists"),
+                          record_line("begin", "bad", "5 6"),
+                          record_line("failed", "bad", "KVOT_E_DAMAGED why"),
+                          record_line("begin", "unknown", "5 6"),
+                          record_line("left", "unknown", "unknown"),
+                          NULL});
     history history = {0};
     CU_ASSERT_EQUAL(read_text(&history, text, strlen(text), "a"), strlen(text));
     past *past = history_find(&history, "done");
     CU_ASSERT_PTR_NOT_NULL_FATAL(past);
-    CU_ASSERT(past->state == PAST_DONE && past->ours && past->bytes == 5 && past->modified == -6 && past->output == 7);
+    CU_ASSERT(past->state == PAST_DONE && past->ours && past->bytes == 5 && past->modified == -6 && past->output == 7 &&
+              past->made == -8);
     static const struct {
         const char *name;
         past_state state;
         bool ours;
-    } others[] = {{"begun", PAST_BEGUN, true},   {"failed", PAST_FAILED, true}, {"left", PAST_LEFT, false},
-                  {"there", PAST_FAILED, false}, {"came", PAST_FAILED, false},  {"again", PAST_FAILED, true}};
+    } others[] = {{"begun", PAST_BEGUN, true},    {"failed", PAST_FAILED, true}, {"left", PAST_LEFT, false},
+                  {"there", PAST_FAILED, false},  {"came", PAST_FAILED, false},  {"again", PAST_FAILED, true},
+                  {"others", PAST_FAILED, false}, {"bad", PAST_FAILED, false},   {"unknown", PAST_LEFT, false}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         past = history_find(&history, others[i].name);
         CU_ASSERT_PTR_NOT_NULL_FATAL(past);
@@ -108,13 +123,13 @@ static past_state state_of(const char *text, const char *name, const char *param
 
 static void other_parameters_undo(void) {
     char *text = NULL;
-    put(&text, (char *[]){run_line("a"), record_line("done", "x", "1 2 3"), NULL});
+    put(&text, (char *[]){run_line("a"), record_line("done", "x", "1 2 3 4"), NULL});
     CU_ASSERT_EQUAL(state_of(text, "x", "a"), PAST_DONE);
     CU_ASSERT_EQUAL(state_of(text, "x", NULL), PAST_DONE);
     CU_ASSERT_EQUAL(state_of(text, "x", "b"), PAST_BEGUN);
     put(&text, (char *[]){run_line("a"), NULL});
     CU_ASSERT_EQUAL(state_of(text, "x", "a"), PAST_DONE);
-    put(&text, (char *[]){run_line("b"), record_line("done", "y", "1 2 3"), NULL});
+    put(&text, (char *[]){run_line("b"), record_line("done", "y", "1 2 3 4"), NULL});
     CU_ASSERT_EQUAL(state_of(text, "x", "b"), PAST_BEGUN);
     CU_ASSERT_EQUAL(state_of(text, "y", "b"), PAST_DONE);
     CU_ASSERT_EQUAL(state_of(text, "x", "a"), PAST_BEGUN); /* its output was replaced, or may have been */
@@ -123,9 +138,9 @@ static void other_parameters_undo(void) {
 
 static void torn_records_do_not_count(void) {
     char *text = NULL;
-    put(&text, (char *[]){run_line("a"), record_line("done", "x", "1 2 3"), NULL});
+    put(&text, (char *[]){run_line("a"), record_line("done", "x", "1 2 3 4"), NULL});
     size_t whole = strlen(text);
-    put(&text, (char *[]){record_line("done", "y", "1 2 3"), NULL});
+    put(&text, (char *[]){record_line("done", "y", "1 2 3 4"), NULL});
     for (size_t n = whole; n < strlen(text); n++) {
         history history = {0};
         CU_ASSERT_EQUAL(read_text(&history, text, n, "a"), whole);
@@ -177,7 +192,7 @@ static void journal_is_one_run_s(void) {
     batch_file file = {.key = "x y", .bytes = 9, .modified = 8};
     journal_run(&journal, &job, 2, 18);
     journal_begin(&journal, (const batch_file *const[]){&file}, 1);
-    journal_done(&journal, &file, 9, 8, 4);
+    journal_done(&journal, &file, &(converted){.bytes_in = 9, .bytes_out = 4, .made = 8});
     CU_ASSERT_EQUAL(journal_error(&journal), 0);
     CU_ASSERT_EQUAL(open_and_close(&other, &known), EXIT_DONE);
     CU_ASSERT_EQUAL(known, 1);
@@ -198,7 +213,7 @@ static void journal_is_one_run_s(void) {
     options.run.overwrite = true;
     CU_ASSERT_EQUAL(open_and_close(&changed, &known), EXIT_DONE);
     CU_ASSERT_EQUAL_FATAL(journal_open(&journal, &job, &history), EXIT_DONE);
-    journal_done(&journal, &(batch_file){.key = "z"}, 1, 2, 3);
+    journal_done(&journal, &(batch_file){.key = "z"}, &(converted){.bytes_in = 1, .bytes_out = 3});
     journal_close(&journal);
     history_free(&history);
     CU_ASSERT_EQUAL(open_and_close(&job, &known), EXIT_DONE);
