@@ -14,13 +14,13 @@
 #include <unistd.h>
 
 enum {
-    /* Buffers: two for each thread, or this many. Where decoding takes about as long as reading, fewer are not enough:
-     * a disk that answers all its requests at once then gets ever fewer at a time. */
-    READS_AHEAD = 24,
+    /* Buffers: two for each thread, or this many. More are no faster, and pages for them take time. */
+    READS_AHEAD = 12,
     BUFFER_BYTES = 32 << 20, /* all of them, if that is more than one for each thread and two to read into */
     /* Disks share their speed among the reads under way, so that of many the first arrives late: it begins with so few,
-     * and each that arrives makes room for one more, up to two thirds of the buffers. They often arrive all at once;
-     * then the others can be read into while these are worked on. */
+     * and each that arrives makes room for one more, up to half of the buffers. They often arrive all at once; then the
+     * other half is read into while these are worked on. More at a time would be no help: a disk that answers all its
+     * requests together answers later if others are added. */
     FIRST_READS = 2,
 };
 
@@ -164,7 +164,7 @@ static void arrive(fetch *f, ring_result result) {
     if (again && begin_read(f, b))
         return;
     f->under_way--;
-    f->most_under_way += f->most_under_way < f->n_buffers * 2 / 3;
+    f->most_under_way += f->most_under_way < f->n_buffers / 2;
     b->state = READY;
     b->arrived = b->got >= wanted;
     /* Where a file system refuses O_DIRECT only now, threads read for themselves. They also find out what is wrong
