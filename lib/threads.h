@@ -47,6 +47,11 @@ temporary_swept *threads_swept(kvot_pool *pool);
 /* Memory for transfers that calls have left; NULL without a pool. */
 kept *threads_kept(kvot_pool *pool);
 
+/* Memory for a file of `bytes` bytes, to be given to threads_small_free; NULL if there is no pool, if it is a large
+ * file, or if the call would have to wait for the memory. */
+uint8_t *threads_small(kvot_pool *pool, uint64_t bytes);
+void threads_small_free(kvot_pool *pool, uint8_t *memory);
+
 /* The bound of what calls take together; and the call's share of it, NULL without a pool. */
 memory *threads_memory(kvot_pool *pool);
 memory_share *threads_share(kvot_pool *pool);
