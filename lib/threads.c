@@ -200,7 +200,10 @@ kvot_status threads_start(threads_offer *offer, kvot_pool *pool, kvot_error *err
     while (*last)
         last = &(*last)->next;
     *last = offer;
-    pthread_cond_broadcast(&crew->offered);
+    if (offer->most == 1)
+        pthread_cond_signal(&crew->offered);
+    else
+        pthread_cond_broadcast(&crew->offered);
     pthread_mutex_unlock(&crew->lock);
     return KVOT_OK;
 }
@@ -211,6 +214,14 @@ void threads_wake(threads_offer *offer) {
     offer->idle = false;
     pthread_cond_signal(&offer->crew->offered);
     pthread_mutex_unlock(&offer->crew->lock);
+}
+
+void threads_finish(threads_offer *offer) {
+    pthread_mutex_lock(&offer->crew->lock);
+    while (!offer->over)
+        pthread_cond_wait(&offer->left, &offer->crew->lock);
+    pthread_mutex_unlock(&offer->crew->lock);
+    threads_end(offer);
 }
 
 unsigned threads_end(threads_offer *offer) {

@@ -63,6 +63,9 @@ kvot_status threads_start(threads_offer *offer, kvot_pool *pool, kvot_error *err
 /* There is something to do again, for one thread. */
 void threads_wake(threads_offer *offer);
 
+/* Waits until the work is over, and ends it. */
+void threads_finish(threads_offer *offer);
+
 /* Withdraws the offer and waits for those that have joined. Returns how many worked at the same time. */
 unsigned threads_end(threads_offer *offer);
 
