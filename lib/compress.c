@@ -117,8 +117,8 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
         status = writer_stream(compress->writer, encoded->bytes, encoded->about.stored_bytes, &streams[stream].offset,
                                error);
     }
-    return status == KVOT_OK ? run_progress_add(compress->progress, run_job_bytes(compress->cache, job), error)
-                             : status;
+    run_progress_count(compress->progress, run_job_bytes(compress->cache, job));
+    return status;
 }
 
 static void drop(void *memory) {
@@ -151,6 +151,8 @@ kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_err
                       .context = compress,
                       .work = work,
                       .done = done,
+                      .told = run_told,
+                      .told_context = compress->progress,
                       .drop = drop};
     kvot_status status = pool_run(&jobs, error);
     if (status != KVOT_OK)

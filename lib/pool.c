@@ -20,6 +20,7 @@ enum {
     MORE_SLOTS = 2,
     SMALL_JOB = 64 << 10,
     SLOTS_FOR_SMALL = 16,
+    SMALL_CALL = 1 << 20, /* bytes of all jobs: to hand over each would take longer than they take */
 };
 
 typedef struct pool {
@@ -31,6 +32,7 @@ typedef struct pool {
     uint64_t next;   /* job to start */
     uint64_t collected;
     uint64_t n_ready; /* jobs done, but not collected */
+    bool small;       /* one thread does all jobs and collects them */
     bool stop;
     pthread_mutex_t lock;
     pthread_cond_t ready;
@@ -79,6 +81,19 @@ static bool work(void *context) {
     return later;
 }
 
+/* Does all jobs of a small call. */
+static bool work_alone(void *context) {
+    pool *pool = context;
+    const pool_jobs *jobs = pool->jobs;
+    pool_slot *slot = pool->free;
+    for (uint64_t job = 0; job < jobs->count && slot->status == KVOT_OK; job++) {
+        slot->status = jobs->work(jobs->context, job, slot->memory, &slot->error);
+        if (slot->status == KVOT_OK)
+            slot->status = jobs->done(jobs->context, job, slot->memory, &slot->error);
+    }
+    return false;
+}
+
 /* The slot of a job that is done. The lock is held. */
 static pool_slot *await(pool *pool, uint64_t job) {
     pool_slot **slot = &pool->slots[job % pool->n_slots];
@@ -99,6 +114,8 @@ static kvot_status collect(pool *pool, kvot_error *error) {
             *error = slot->error;
         if (status == KVOT_OK)
             status = jobs->done(jobs->context, job, slot->memory, error);
+        if (status == KVOT_OK && jobs->told)
+            status = jobs->told(jobs->told_context, error);
         pthread_mutex_lock(&pool->lock);
         give_slot_back(pool, slot);
         pool->collected++;
@@ -116,12 +133,15 @@ static kvot_status collect(pool *pool, kvot_error *error) {
 static kvot_status plan_slots(pool *pool, unsigned *most, uint64_t *taken, kvot_error *error) {
     const pool_jobs *jobs = pool->jobs;
     uint64_t threads = threads_of(jobs->pool, jobs->threads);
+    pool->small = jobs->pool && jobs->bytes > 0 && jobs->bytes <= SMALL_CALL;
     threads = jobs->count < threads ? jobs->count : threads;
     if (jobs->bytes > 0 && jobs->bytes / THREAD_BYTES < threads)
         threads = jobs->bytes / THREAD_BYTES + 1;
     pool->n_slots = threads + MORE_SLOTS;
     if (jobs->bytes > 0 && jobs->bytes / jobs->count < SMALL_JOB)
         pool->n_slots += SLOTS_FOR_SMALL;
+    if (pool->small)
+        threads = pool->n_slots = 1;
     uint64_t slot = sizeof(pool_slot) + jobs->slot_bytes + jobs->more_bytes;
     kvot_status status = memory_take_last(threads_share(jobs->pool), slot, pool->n_slots * slot, taken, error);
     if (status != KVOT_OK)
@@ -137,9 +157,16 @@ static kvot_status run_jobs(pool *pool, unsigned most, kvot_error *error) {
     pool->free = new_slot(pool);
     if (!pool->slots || !pool->free)
         return fail_memory(error);
-    pool->offer = (threads_offer){.work = work, .context = pool, .most = most};
+    pool->offer = (threads_offer){.work = pool->small ? work_alone : work, .context = pool, .most = most};
     kvot_status status = threads_start(&pool->offer, jobs->pool, error);
-    if (status == KVOT_OK) {
+    if (status == KVOT_OK && pool->small) {
+        threads_finish(&pool->offer);
+        status = pool->free->status;
+        if (status != KVOT_OK && error)
+            *error = pool->free->error;
+        else if (status == KVOT_OK && jobs->told)
+            status = jobs->told(jobs->told_context, error);
+    } else if (status == KVOT_OK) {
         status = collect(pool, error);
         threads_end(&pool->offer);
     }

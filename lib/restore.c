@@ -89,6 +89,8 @@ static kvot_status restore_part(const reader *reader, const kvot_restore_options
     uint64_t read = sizeof(format_header) + format_index_bytes(tables->index, UINT64_MAX) + sizeof(format_footer);
     bool whole = !options || (options->tokens == 0 && options->first_layer == 0 && options->end_layer == 0);
     cut cut = {.in.fd = -1};
+    if (whole)
+        output_hold(out, tables->index->source_bytes);
     kvot_status status = whole ? KVOT_OK : cut_open(&cut, reader, options, out, run, error);
     for (uint32_t block = 0; !whole && block < tables->index->n_verbatim; block++)
         read += tables->streams[block].stored_bytes;

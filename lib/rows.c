@@ -31,9 +31,10 @@ typedef struct rows {
     uint32_t n_cells;
     strand *strands;
     uint32_t n_strands;
-    uint32_t *order; /* indices of cells */
-    uint32_t block;  /* cells that are read at once, and rows of a chunk at the most */
-    uint8_t *buffer; /* for two blocks */
+    uint32_t *order;  /* indices of cells */
+    uint32_t block;   /* cells that are read at once, and rows of a chunk at the most */
+    uint32_t largest; /* bytes of a row */
+    uint8_t *buffer;  /* for two blocks, where rows have to be compared */
 } rows;
 
 /* Tables that grow while row sets are made, until their sizes are known. */
@@ -177,6 +178,8 @@ static kvot_status find_owners(rows *rows, kvot_error *error) {
             before->row = cell->row = 1, several = true; /* a mark, for hash_marked */
     }
     kvot_status status = KVOT_OK;
+    if (several && !(rows->buffer = malloc(2 * (size_t)rows->block * rows->largest)))
+        status = fail_memory(error);
     for (uint32_t p = rows->first_plane; p < rows->end_plane && several && status == KVOT_OK; p++)
         status = hash_marked(rows, p, error);
     sort_cells(rows, rows->n_cells, by_position_and_hash);
@@ -302,12 +305,12 @@ static kvot_status make_rowset(rows *rows, const plan *plan, const uint32_t *vie
     const format_plane *planes = cache->tables.planes + rows->first_plane;
     uint32_t n_planes = rows->end_plane - rows->first_plane;
     rows->block = rows_of_chunk(planes, n_planes);
+    rows->largest = largest_row(planes, n_planes);
     rows->cells = calloc(n, sizeof *rows->cells);
     rows->order = malloc(n * sizeof *rows->order);
-    rows->buffer = malloc(2 * (size_t)rows->block * largest_row(planes, n_planes));
     int32_t *sequences = malloc(n * sizeof *sequences);
     kvot_status status = KVOT_OK;
-    if (!rows->cells || !rows->order || !rows->buffer || !sequences)
+    if (!rows->cells || !rows->order || !sequences)
         status = fail_memory(error);
     for (uint32_t v = cache->first_view[rows->rowset]; v < cache->first_view[rows->rowset + 1] && status == KVOT_OK;
          v++) {

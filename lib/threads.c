@@ -13,6 +13,7 @@ enum {
     /* Kept from call to call for transfers: so much, or this share of the memory. */
     KEPT_BYTES = 64 << 20,
     KEPT_SHARE = 8,
+    SMALL_FILE = 1 << 20,
 };
 
 struct threads_crew {
@@ -44,6 +45,24 @@ temporary_swept *threads_swept(kvot_pool *pool) {
 
 kept *threads_kept(kvot_pool *pool) {
     return pool ? &pool->crew->kept : NULL;
+}
+
+uint8_t *threads_small(kvot_pool *pool, uint64_t bytes) {
+    uint64_t taken;
+    if (!pool || bytes > SMALL_FILE)
+        return NULL;
+    kvot_status status = memory_take(&pool->share, 0, SMALL_FILE, &taken, NULL);
+    uint8_t *memory = status == KVOT_OK && taken == SMALL_FILE ? kept_take(&pool->crew->kept, SMALL_FILE) : NULL;
+    if (!memory && status == KVOT_OK)
+        memory_give(&pool->share, taken);
+    return memory;
+}
+
+void threads_small_free(kvot_pool *pool, uint8_t *memory) {
+    if (!memory)
+        return;
+    kept_give(&pool->crew->kept, memory, SMALL_FILE);
+    memory_give(&pool->share, SMALL_FILE);
 }
 
 memory *threads_memory(kvot_pool *pool) {
@@ -181,7 +200,10 @@ kvot_status threads_start(threads_offer *offer, kvot_pool *pool, kvot_error *err
     while (*last)
         last = &(*last)->next;
     *last = offer;
-    pthread_cond_broadcast(&crew->offered);
+    if (offer->most == 1)
+        pthread_cond_signal(&crew->offered);
+    else
+        pthread_cond_broadcast(&crew->offered);
     pthread_mutex_unlock(&crew->lock);
     return KVOT_OK;
 }
@@ -192,6 +214,14 @@ void threads_wake(threads_offer *offer) {
     offer->idle = false;
     pthread_cond_signal(&offer->crew->offered);
     pthread_mutex_unlock(&offer->crew->lock);
+}
+
+void threads_finish(threads_offer *offer) {
+    pthread_mutex_lock(&offer->crew->lock);
+    while (!offer->over)
+        pthread_cond_wait(&offer->left, &offer->crew->lock);
+    pthread_mutex_unlock(&offer->crew->lock);
+    threads_end(offer);
 }
 
 unsigned threads_end(threads_offer *offer) {

@@ -47,6 +47,11 @@ temporary_swept *threads_swept(kvot_pool *pool);
 /* Memory for transfers that calls have left; NULL without a pool. */
 kept *threads_kept(kvot_pool *pool);
 
+/* Memory for a file of `bytes` bytes, to be given to threads_small_free; NULL if there is no pool, if it is a large
+ * file, or if the call would have to wait for the memory. */
+uint8_t *threads_small(kvot_pool *pool, uint64_t bytes);
+void threads_small_free(kvot_pool *pool, uint8_t *memory);
+
 /* The bound of what calls take together; and the call's share of it, NULL without a pool. */
 memory *threads_memory(kvot_pool *pool);
 memory_share *threads_share(kvot_pool *pool);
@@ -57,6 +62,9 @@ kvot_status threads_start(threads_offer *offer, kvot_pool *pool, kvot_error *err
 
 /* There is something to do again, for one thread. */
 void threads_wake(threads_offer *offer);
+
+/* Waits until the work is over, and ends it. */
+void threads_finish(threads_offer *offer);
 
 /* Withdraws the offer and waits for those that have joined. Returns how many worked at the same time. */
 unsigned threads_end(threads_offer *offer);

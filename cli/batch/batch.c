@@ -168,8 +168,10 @@ static bool run_files(const batch_list *list, const history *history, journal *j
     if (journal)
         count_gone(history, journal, &files, &bytes);
     journal_run(journal, job, files, bytes);
-    /* Buffers that a call gives back go back to the system, not to a heap of the thread that had them. */
-    mallopt(M_MMAP_THRESHOLD, 64 << 10);
+    /* Large buffers that a call gives back go back to the system, not to a heap of the thread that had them. What each
+     * call for a small file needs anew stays. */
+    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    mallopt(M_TRIM_THRESHOLD, 512 << 10);
     kvot_error error;
     bool done = kvot_pool_open(options->run.threads, memory_of(options), &work.pool, &error) == KVOT_OK;
     if (!done)

@@ -8,7 +8,7 @@
 
 /* Calls that are under way at once. Their threads wait for the pool, for the disk, or for each other's memory. */
 static unsigned callers(const work *work) {
-    enum { MORE = 16, MOST = 128 }; /* each has up to seven files open, of the 1024 that a process may have */
+    enum { MORE = 6, MOST = 128 }; /* each has up to seven files open, of the 1024 that a process may have */
     unsigned threads = work->job->options->run.threads;
     unsigned wanted = 2 * (threads ? threads : batch_processors()) + MORE;
     wanted = wanted < MOST ? wanted : MOST;

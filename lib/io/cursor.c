@@ -31,7 +31,7 @@ static bool refill(cursor *cursor) {
 bool cursor_take(cursor *cursor, void *to, size_t n) {
     if (cursor->at > cursor->end || n > cursor->end - cursor->at)
         return false;
-    if (n > sizeof cursor->window) {
+    if (n > sizeof cursor->window || cursor->in->memory) {
         cursor->status = input_read(cursor->in, cursor->at, to, n, &cursor->error);
         return cursor->status == KVOT_OK && moved(cursor, n);
     }

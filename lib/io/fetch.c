@@ -140,7 +140,7 @@ static void begin_reads(fetch *f) {
         if (from_disk && f->under_way == f->most_under_way)
             return;
         *b = (fetch_buffer){.state = READY, .read = f->next++, .bytes = b->bytes, .used = b->used};
-        if (f->jobs.in->fd < 0) {
+        if (f->jobs.in->memory) {
             b->bytes = (uint8_t *)f->jobs.in->memory + read->offset;
             b->arrived = true;
         } else if (from_disk && begin_read(f, b)) {
@@ -332,7 +332,7 @@ static bool worker(void *context) {
 /* Memory for so many threads and buffers. */
 static uint64_t bytes_of(const fetch *f, size_t threads, size_t buffers) {
     uint64_t slot = sizeof(fetch_slot) + f->jobs.slot_bytes + f->jobs.more_bytes;
-    return threads * slot + (f->jobs.in->fd < 0 ? 0 : buffers * (uint64_t)f->buffer_bytes);
+    return threads * slot + (f->jobs.in->memory ? 0 : buffers * (uint64_t)f->buffer_bytes);
 }
 
 static size_t at_most(size_t n, size_t most) {
@@ -369,7 +369,7 @@ static kvot_status make_buffers(fetch *f, kvot_error *error) {
     f->buffers = calloc(f->n_buffers, sizeof *f->buffers);
     if (!f->buffers)
         return fail_memory(error);
-    if (f->jobs.in->fd < 0)
+    if (f->jobs.in->memory)
         return KVOT_OK;
     f->memory_bytes = f->n_buffers * f->buffer_bytes;
     f->memory = kept_take(threads_kept(f->jobs.pool), f->memory_bytes);

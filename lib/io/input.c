@@ -1,3 +1,4 @@
+#include "../threads.h"
 #include "io.h"
 
 #include <errno.h>
@@ -43,6 +44,16 @@ static kvot_status spool(input *in, int from, const kvot_run *run, kvot_error *e
     return status;
 }
 
+/* Reads a small file into memory of the pool. Where that fails, it is read piece by piece, and that says why. */
+static void read_whole(input *in, kvot_pool *pool) {
+    uint8_t *memory = threads_small(pool, in->bytes);
+    if (memory && input_read(in, 0, memory, in->bytes, NULL) == KVOT_OK) {
+        in->memory = memory;
+        in->pool = pool;
+    } else
+        threads_small_free(pool, memory);
+}
+
 kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_error *error) {
     bool standard = strcmp(path, "-") == 0;
     *in = (input){.fd = -1, .name = strdup(standard ? "standard input" : path)};
@@ -66,12 +77,16 @@ kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_er
         status = spool(in, fd, run, error);
     if (fd >= 0 && !standard)
         close(fd);
-    if (status != KVOT_OK)
+    if (status == KVOT_OK)
+        read_whole(in, run->pool);
+    else
         input_close(in);
     return status;
 }
 
 void input_close(input *in) {
+    if (in->pool)
+        threads_small_free(in->pool, (uint8_t *)in->memory);
     if (in->fd >= 0)
         close(in->fd);
     free(in->name);
@@ -82,7 +97,7 @@ kvot_status input_read(const input *in, uint64_t offset, void *to, size_t n, kvo
     if (offset > in->bytes || n > in->bytes - offset)
         return fail(error, KVOT_E_DAMAGED, "%s: ends at byte %llu, %zu bytes were expected at %llu", in->name,
                     (unsigned long long)in->bytes, n, (unsigned long long)offset);
-    if (in->fd < 0) {
+    if (in->memory) {
         memcpy(to, in->memory + offset, n);
         return KVOT_OK;
     }

@@ -4,16 +4,18 @@
 
 #include "../error.h"
 
-/* Bytes that are there from the start and never move: a file, or memory (then `fd` is -1). */
+/* Bytes that are there from the start and never move: a file, or memory. */
 typedef struct input {
-    int fd;
-    const uint8_t *memory;
+    int fd;                /* -1 if there is only memory */
+    const uint8_t *memory; /* all bytes; NULL: they are read from the file */
+    kvot_pool *pool;       /* whose memory it is (threads_small); NULL: the caller's */
     uint64_t bytes;
     unsigned mode; /* permissions of the file, 0 if it has none of its own */
     char *name;    /* for messages */
 } input;
 
-/* "-" and whatever else cannot seek is first copied to an unnamed temporary file. */
+/* "-" and whatever else cannot seek is first copied to an unnamed temporary file. With a pool, a small file is read
+ * whole: what it is made of is often so small that asking the system for each would take longer than all else. */
 kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_error *error);
 void input_close(input *in);
 
@@ -30,7 +32,8 @@ bool input_shrank(input *in);
 typedef struct output {
     int fd;
     int directory;   /* of `path`; -1 if it has none, or must not be listed */
-    uint8_t *memory; /* of the caller, instead of a file; then `fd` is -1 */
+    uint8_t *memory; /* where output_put puts bytes, instead of a file */
+    uint64_t held;   /* bytes of it that go to the file at once, in output_commit; 0: it is the caller's, `fd` is -1 */
     char *name, *path, *temporary;
     const kvot_run *run;
     uint64_t appended; /* bytes */
@@ -52,6 +55,10 @@ kvot_status output_open_unnamed(output *out, const char *directory, const char *
 
 /* An output to the caller's memory, for output_put. Nothing is to be committed or closed. */
 output output_to_memory(void *memory);
+
+/* For a seekable output that will have `bytes` bytes: if that is little and there is a pool, puts it together in
+ * memory. */
+void output_hold(output *out, uint64_t bytes);
 
 /* Reads what was written: `bytes` bytes of an unnamed output, whose file `in` takes over. */
 kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *error);

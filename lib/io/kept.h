@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KEPT_REGIONS = 32 };
+enum { KEPT_REGIONS = 64 };
 
 typedef struct kept {
     struct kept_region {

@@ -91,6 +91,11 @@ kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *
         return fail_memory(error);
     in->fd = out->fd;
     out->fd = -1;
+    if (out->held > 0) {
+        in->memory = out->memory;
+        in->pool = out->run->pool;
+        out->memory = NULL;
+    }
     return KVOT_OK;
 }
 
@@ -108,11 +113,7 @@ bool output_is_file(const output *out) {
     return out->fd != out->stream;
 }
 
-kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error) {
-    if (out->memory) {
-        memcpy(out->memory + offset, from, n);
-        return KVOT_OK;
-    }
+static kvot_status write_at(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error) {
     for (size_t put = 0; put < n;) {
         ssize_t part = pwrite(out->fd, (const char *)from + put, n - put, (off_t)(offset + put));
         if (part < 0 && errno == EINTR)
@@ -125,6 +126,20 @@ kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n,
     if (n >= WRITE_BEHIND)
         sync_file_range(out->fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
     return KVOT_OK;
+}
+
+kvot_status output_put(output *out, uint64_t offset, const void *from, size_t n, kvot_error *error) {
+    if (!out->memory)
+        return write_at(out, offset, from, n, error);
+    memcpy(out->memory + offset, from, n);
+    return KVOT_OK;
+}
+
+void output_hold(output *out, uint64_t bytes) {
+    if (out->memory || bytes == 0)
+        return;
+    out->memory = threads_small(out->run->pool, bytes);
+    out->held = out->memory ? bytes : 0;
 }
 
 /* Sends a spooled output down its stream. */
@@ -180,13 +195,14 @@ static int rename_new(const char *from, const char *to) {
 }
 
 kvot_status output_commit(output *out, kvot_error *error) {
-    if (out->spooled)
+    kvot_status status = out->held > 0 ? write_at(out, 0, out->memory, out->held, error) : KVOT_OK;
+    if (status == KVOT_OK && out->spooled)
         return copy_spool(out, error);
-    if (!out->path)
-        return KVOT_OK;
+    if (status != KVOT_OK || !out->path)
+        return status;
     if (out->mode)
         fchmod(out->fd, out->mode);
-    kvot_status status = output_sync(out, error);
+    status = output_sync(out, error);
     if (status != KVOT_OK)
         return status;
     int result = out->run->overwrite ? rename(out->temporary, out->path) : rename_new(out->temporary, out->path);
@@ -200,6 +216,8 @@ kvot_status output_commit(output *out, kvot_error *error) {
 }
 
 void output_close(output *out) {
+    if (out->held > 0)
+        threads_small_free(out->run->pool, out->memory);
     if (out->temporary)
         unlink(out->temporary);
     if (out->fd >= 0 && out->fd != out->stream)

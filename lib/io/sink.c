@@ -67,7 +67,7 @@ kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool thre
         sink->buffers[i].bytes = sink->memory + (size_t)i * WRITE_BYTES;
     sink->filling = sink->buffers;
     sink->offset = sink->reserved = offset;
-    sink->no_ring = threads;
+    sink->no_ring = threads || expected < WRITE_BYTES; /* one buffer: nothing could be made meanwhile */
     *result = sink;
     return KVOT_OK;
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -69,4 +70,34 @@ static void outputs_have_their_permissions(void) {
     CU_ASSERT_EQUAL(status, 0);
 }
 
-const unit_test output_tests[] = {{"outputs have their permissions", outputs_have_their_permissions}, {NULL, NULL}};
+/* With a pool: what is put reaches the file with output_commit, and what is read later was read on opening. */
+static void small_files_move_at_once(void) {
+    const char *path = unit_path("small");
+    kvot_run run = {0};
+    output out;
+    input in;
+    struct stat about;
+    char read[sizeof text];
+    CU_ASSERT_EQUAL_FATAL(kvot_pool_open(1, 0, &run.pool, NULL), KVOT_OK);
+    unlink(path);
+    CU_ASSERT_EQUAL_FATAL(output_open(&out, path, 0600, &run, true, NULL), KVOT_OK);
+    output_hold(&out, sizeof text);
+    CU_ASSERT_EQUAL(output_put(&out, 4, text + 4, sizeof text - 4, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(output_put(&out, 0, text, 4, NULL), KVOT_OK);
+    CU_ASSERT_TRUE(fstat(out.fd, &about) == 0 && about.st_size == 0);
+    CU_ASSERT_EQUAL(output_commit(&out, NULL), KVOT_OK);
+    output_close(&out);
+    CU_ASSERT_EQUAL_FATAL(input_open(&in, path, &run, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(in.bytes, sizeof text);
+    CU_ASSERT_EQUAL(truncate(path, 0), 0);
+    CU_ASSERT_EQUAL(input_read(&in, 1, read, sizeof read - 1, NULL), KVOT_OK);
+    CU_ASSERT_EQUAL(memcmp(read, text + 1, sizeof read - 1), 0);
+    CU_ASSERT_EQUAL(input_read(&in, 1, read, sizeof read, NULL), KVOT_E_DAMAGED);
+    input_close(&in);
+    kvot_pool_close(run.pool);
+    unlink(path);
+}
+
+const unit_test output_tests[] = {{"outputs have their permissions", outputs_have_their_permissions},
+                                  {"small files move at once", small_files_move_at_once},
+                                  {NULL, NULL}};
