@@ -93,16 +93,26 @@ static bool link_segments(cache *cache) {
     return true;
 }
 
-uint32_t cache_find_chunk(const cache *cache, uint32_t rowset, uint32_t row) {
-    uint32_t low = cache->first_chunk[rowset], high = cache->first_chunk[rowset + 1] - 1;
+/* The last of elements `low` to `high`, each `stride` bytes, that does not begin behind `at`; `first` is where the
+ * first of all begins. The first of these does not. */
+static uint32_t find_last(const uint32_t *first, size_t stride, uint32_t low, uint32_t high, uint32_t at) {
     while (low < high) {
         uint32_t middle = low + (high - low + 1) / 2;
-        if (cache->chunks[middle].first_row <= row)
+        if (*(const uint32_t *)((const uint8_t *)first + middle * stride) <= at)
             low = middle;
         else
             high = middle - 1;
     }
     return low;
+}
+
+uint32_t cache_find_chunk(const cache *cache, uint32_t rowset, uint32_t row) {
+    return find_last(&cache->chunks->first_row, sizeof *cache->chunks, cache->first_chunk[rowset],
+                     cache->first_chunk[rowset + 1] - 1, row);
+}
+
+uint32_t cache_find_unit(const cache *cache, uint32_t plane) {
+    return find_last(&cache->units->first_plane, sizeof *cache->units, 0, cache->n_units - 1, plane);
 }
 
 typedef bool piece_visitor(cache *cache, uint32_t chunk, cache_piece piece);

@@ -83,6 +83,9 @@ void cache_free(cache *cache);
 /* Chunk (of all chunks) that holds `row` of a row set. */
 uint32_t cache_find_chunk(const cache *cache, uint32_t rowset, uint32_t row);
 
+/* Unit that has a plane. */
+uint32_t cache_find_unit(const cache *cache, uint32_t plane);
+
 cache_job cache_locate(const cache *cache, uint64_t job);
 uint32_t cache_stream(const cache *cache, uint32_t plane, const cache_chunk *chunk);
 uint32_t cache_verbatim_bytes(const cache *cache, uint32_t block);

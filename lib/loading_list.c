@@ -12,19 +12,6 @@ typedef struct list_context {
     size_t *places;         /* of chunks: list_layer */
 } list_context;
 
-/* The unit, a layer's planes, that a plane is of. */
-static uint32_t unit_of(const cache *cache, size_t plane) {
-    uint32_t low = 0, high = cache->n_units - 1;
-    while (low < high) {
-        uint32_t middle = low + (high - low + 1) / 2;
-        if (cache->units[middle].first_plane <= plane)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return low;
-}
-
 /* Finds the chunks of each part, and links the parts of a layer. Returns how many chunks there are. */
 static size_t find_chunks(list_context *context) {
     const cache *cache = context->cache;
@@ -33,7 +20,7 @@ static size_t find_chunks(list_context *context) {
     memset(first, 0xff, cache->n_units * sizeof *first);
     for (uint32_t p = 0; p < context->n_parts; p++) {
         loading_part *part = &context->parts[p];
-        uint32_t unit = unit_of(cache, part->part.plane), rowset = part->plane->rowset;
+        uint32_t unit = cache_find_unit(cache, (uint32_t)part->part.plane), rowset = part->plane->rowset;
         *(first[unit] == LOADING_NO_PART ? &first[unit] : &context->parts[last[unit]].next) = p;
         last[unit] = p;
         part->next = LOADING_NO_PART;
@@ -102,7 +89,7 @@ kvot_status loading_list_open(loading_list *list, loading_part *parts, size_t n,
         status = list->chunks && list->ranges ? KVOT_OK : fail_memory(error);
     }
     for (uint32_t p = 0; p < n && status == KVOT_OK; p++)
-        if (context.first[unit_of(cache, parts[p].part.plane)] == p)
+        if (context.first[cache_find_unit(cache, (uint32_t)parts[p].part.plane)] == p)
             list_layer(&context, p);
     free(context.first);
     free(context.last);

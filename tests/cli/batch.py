@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
@@ -639,18 +638,8 @@ def full_disk(place):
     return subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", disk], stderr=subprocess.DEVNULL).returncode == 0
 
 
-def main():
-    samples = batch_tree.set_up(*sys.argv[1:3])
-    only = sys.argv[3:]
-    for test in (mirrored, in_place, options_hold, names, paths, collisions, there_already, not_ours, left_alone, links,
-                 damaged, against, vanishing, changing, no_room):
-        if not only or test.__name__ in only:
-            test(samples)
-    print(f"{Group.passed} passed, {Group.failed} failed")
-    return Group.failed > 0 or Group.passed == 0
-
+TESTS = [mirrored, in_place, options_hold, names, paths, collisions, there_already, not_ours, left_alone,
+         links, damaged, against, vanishing, changing, no_room]
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    sys.exit(main())
+    batch_tree.main(__doc__, TESTS)

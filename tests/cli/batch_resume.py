@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.parse
 
@@ -550,18 +549,8 @@ def memory_bound(samples):
             group.check(ran.code == DONE or (ran.code is not None and ran.err.startswith(b"kvot")), f"--memory {bound}: {ran}")
 
 
-def main():
-    samples = batch_tree.set_up(*sys.argv[1:3])
-    only = sys.argv[3:]
-    for test in (restarts, parameters, finished_removals, torn_journals, in_place_journals, shards, changing_shards,
-                 shards_together, two_runs, status, signals, printed, largest_first, memory_bound):
-        if not only or test.__name__ in only:
-            test(samples)
-    print(f"{Group.passed} passed, {Group.failed} failed")
-    return Group.failed > 0 or Group.passed == 0
-
+TESTS = [restarts, parameters, finished_removals, torn_journals, in_place_journals, shards, changing_shards,
+         shards_together, two_runs, status, signals, printed, largest_first, memory_bound]
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    sys.exit(main())
+    batch_tree.main(__doc__, TESTS)

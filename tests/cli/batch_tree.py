@@ -9,10 +9,11 @@ import pathlib
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 
 import bad_input
-from bad_input import DONE, run
+from bad_input import DONE, Group, run
 
 JOURNALS = ".kvot-batch"
 # All counters of a summary, but for bytes.
@@ -187,3 +188,15 @@ def leftovers(path):
 
 def is_temporary(name):
     return name.startswith(".") and name[:-6].endswith(".kvot-") and name[-6:].isalnum()
+
+
+def main(usage, tests):
+    """The program: KVOT_BINARY, what set_up wants, and names of tests; all of them if there are none."""
+    if len(sys.argv) < 3:
+        sys.exit(usage)
+    samples = set_up(*sys.argv[1:3])
+    for test in tests:
+        if not sys.argv[3:] or test.__name__ in sys.argv[3:]:
+            test(samples)
+    print(f"{Group.passed} passed, {Group.failed} failed")
+    sys.exit(Group.failed > 0 or Group.passed == 0)
