@@ -258,10 +258,10 @@ static void bench_free(bench *bench) {
     if (bench->stored)
         direct_memory_free(bench->stored, stored(bench)->bytes);
     free(bench->parts);
-    kvot_pool_close(bench->pool);
     kvot_close(bench->file);
     input_close(&bench->original);
     input_close(&bench->zstd);
+    kvot_pool_close(bench->pool);
 }
 
 kvot_status kvot_bench(const char *path, const char *original_path, const kvot_run *run, kvot_bench_result *result,
@@ -271,6 +271,8 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
     bench.user = bench.run.user;
     bench.run.progress = bench.progress ? step_progress : NULL;
     bench.run.user = &bench;
+    kvot_run alone = bench.run;
+    alone.pool = NULL; /* with one, small files would be in memory */
     *result = (kvot_bench_result){0};
     char *copy = strdup(path);
     kvot_status status = copy ? KVOT_OK : fail_memory(error);
@@ -286,13 +288,13 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
     if (status == KVOT_OK && bench.file->info.n_planes == 0)
         status = fail(error, KVOT_E_ARGUMENT, "%s: has no cells to restore", path);
     if (status == KVOT_OK)
-        status = original_path ? restore_open(&bench.original, original_path, directory, &bench.run, error)
-                               : restore_unnamed(&bench.file->reader, &bench.original, directory, &bench.run, error);
+        status = original_path ? restore_open(&bench.original, original_path, directory, &alone, error)
+                               : restore_unnamed(&bench.file->reader, &bench.original, directory, &alone, error);
     if (status == KVOT_OK && bench.original.bytes != bench.file->info.original_bytes)
         status =
             fail(error, KVOT_E_DIFFERENT, "%s is not the original of %s: it has another length", original_path, path);
     if (status == KVOT_OK)
-        status = raw_compress(&bench.original, directory, &bench.run, &bench.zstd, error);
+        status = raw_compress(&bench.original, directory, &alone, &bench.zstd, error);
     if (status == KVOT_OK)
         status = make_parts(&bench, result, error);
     if (status == KVOT_OK)
