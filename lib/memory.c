@@ -18,9 +18,14 @@ static void hold(memory_share *share, uint64_t bytes) {
     pthread_cond_broadcast(&share->of->given);
 }
 
+/* How much all calls may hold for one of them to have more. What will wait once more, holding tables and write buffers,
+ * leaves a quarter to those that then have all that they need. */
+static uint64_t room(const memory *of, bool last) {
+    return last ? of->limit : of->limit - of->limit / 4;
+}
+
 /* Whether a share that waits may go on: if there is no older one that waits, and so much is free. If all that hold
- * anything wait, nobody would ever give anything back, and the oldest goes on all the same: they hold tables and write
- * buffers, and the estimates see to it that this is rare. */
+ * anything wait, nobody would ever give anything back, and the oldest goes on all the same. */
 static bool may_go_on(const memory_share *share) {
     const memory *of = share->of;
     bool works = false;
@@ -29,12 +34,13 @@ static bool may_go_on(const memory_share *share) {
     for (const memory_share *older = of->shares; older != share; older = older->next)
         if (older->wants > 0)
             return false;
-    return of->held - share->held + share->wants <= of->limit || !works;
+    return of->held - share->held + share->wants <= room(of, share->last) || !works;
 }
 
 /* Waits until a share holds `bytes`. What it holds, but has not taken, others may have meanwhile. */
-static void wait_for_more(memory_share *share, uint64_t bytes) {
+static void wait_for_more(memory_share *share, uint64_t bytes, bool last) {
     share->wants = bytes;
+    share->last = last;
     hold(share, share->taken); /* wakes the others also to see that one more waits */
     while (!may_go_on(share))
         pthread_cond_wait(&share->of->given, &share->of->lock);
@@ -56,7 +62,7 @@ void memory_begin(memory_share *share, memory *of, const char *name, uint64_t es
     while (*last)
         last = &(*last)->next;
     *last = share;
-    wait_for_more(share, estimate < of->limit ? estimate : of->limit);
+    wait_for_more(share, estimate < of->limit ? estimate : of->limit, false);
     pthread_mutex_unlock(&of->lock);
 }
 
@@ -88,10 +94,10 @@ static kvot_status take(memory_share *share, uint64_t least, uint64_t wish, bool
                     share->name, 1e-6 * needed, 1e-6 * (double)of->limit);
     }
     if (share->taken + least > share->held)
-        wait_for_more(share, share->taken + least);
+        wait_for_more(share, share->taken + least, last);
     uint64_t most = share->held - share->taken;
-    if (of->held < of->limit && !anyone_waits(of))
-        most += of->limit - of->held;
+    if (of->held < room(of, last) && !anyone_waits(of))
+        most += room(of, last) - of->held;
     if (!last && most > of->limit / NOT_LAST)
         most = of->limit / NOT_LAST;
     most = most > least ? most : least;
@@ -109,6 +115,21 @@ kvot_status memory_take(memory_share *share, uint64_t least, uint64_t wish, uint
 
 kvot_status memory_take_last(memory_share *share, uint64_t least, uint64_t wish, uint64_t *got, kvot_error *error) {
     return take(share, least, wish, true, got, error);
+}
+
+bool memory_take_spare(memory_share *share, uint64_t bytes) {
+    memory *of = share->of;
+    if (!of)
+        return true;
+    pthread_mutex_lock(&of->lock);
+    uint64_t held = share->taken + bytes > share->held ? share->taken + bytes : share->held;
+    bool spare = of->held - share->held + held <= of->limit / 2 && !anyone_waits(of);
+    if (spare) {
+        share->taken += bytes;
+        hold(share, held);
+    }
+    pthread_mutex_unlock(&of->lock);
+    return spare;
 }
 
 void memory_give(memory_share *share, uint64_t bytes) {

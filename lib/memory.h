@@ -25,6 +25,7 @@ struct memory_share {
     const char *name; /* of the file, for messages */
     uint64_t held, taken;
     uint64_t wants; /* to hold; 0: does not wait */
+    bool last;      /* and nothing more after that */
     memory_share *next;
 };
 
@@ -43,6 +44,10 @@ kvot_status memory_take(memory_share *share, uint64_t least, uint64_t wish, uint
 /* The same where the call needs nothing more: takes whatever is free, and gives back what was held and not taken,
  * because the estimate was too high. */
 kvot_status memory_take_last(memory_share *share, uint64_t least, uint64_t wish, uint64_t *got, kvot_error *error);
+
+/* Takes `bytes`, for what can be done without, if nobody waits and no more than half of all memory is held then: what
+ * calls hold while they wait must leave room for one that works. */
+bool memory_take_spare(memory_share *share, uint64_t bytes);
 
 /* Gives `bytes` that were taken back. */
 void memory_give(memory_share *share, uint64_t bytes);

@@ -48,13 +48,11 @@ kept *threads_kept(kvot_pool *pool) {
 }
 
 uint8_t *threads_small(kvot_pool *pool, uint64_t bytes) {
-    uint64_t taken;
-    if (!pool || bytes > SMALL_FILE)
+    if (!pool || bytes > SMALL_FILE || !memory_take_spare(&pool->share, SMALL_FILE))
         return NULL;
-    kvot_status status = memory_take(&pool->share, 0, SMALL_FILE, &taken, NULL);
-    uint8_t *memory = status == KVOT_OK && taken == SMALL_FILE ? kept_take(&pool->crew->kept, SMALL_FILE) : NULL;
-    if (!memory && status == KVOT_OK)
-        memory_give(&pool->share, taken);
+    uint8_t *memory = kept_take(&pool->crew->kept, SMALL_FILE);
+    if (!memory)
+        memory_give(&pool->share, SMALL_FILE);
     return memory;
 }
 

@@ -48,7 +48,7 @@ temporary_swept *threads_swept(kvot_pool *pool);
 kept *threads_kept(kvot_pool *pool);
 
 /* Memory for a file of `bytes` bytes, to be given to threads_small_free; NULL if there is no pool, if it is a large
- * file, or if the call would have to wait for the memory. */
+ * file, or if too much memory is taken. */
 uint8_t *threads_small(kvot_pool *pool, uint64_t bytes);
 void threads_small_free(kvot_pool *pool, uint8_t *memory);
 
