@@ -3,7 +3,6 @@
 #include "inspect.h"
 #include "loading_list.h"
 #include "run.h"
-#include "wanted.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -164,18 +163,6 @@ static kvot_status check(const kvot_file *file, const kvot_part *part, kvot_erro
     return KVOT_OK;
 }
 
-/* What a thread takes to decode any of the chunks: their rows, and those rows in the type of the array. */
-static uint64_t need(const kvot_loading *loading) {
-    uint64_t most = 0;
-    for (size_t i = 0; i < loading->list.count; i++) {
-        const loading_chunk *of = &loading->list.chunks[i];
-        uint64_t one =
-            wanted_plane_need(loading->parts[of->part].plane, loading->reader->cache.chunks[of->chunk].rows, 2);
-        most = one > most ? one : most;
-    }
-    return most;
-}
-
 static void loading_free(kvot_loading *loading) {
     run_place_close(&loading->place);
     loading_list_free(&loading->list);
@@ -235,7 +222,6 @@ kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n
                            .pool = run->pool,
                            .threads = run_threads(run, loading->place.device),
                            .slot_bytes = sizeof(run_buffers),
-                           .more_bytes = need(loading),
                            .context = loading,
                            .work = work,
                            .told = run_told,

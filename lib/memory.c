@@ -18,10 +18,12 @@ static void hold(memory_share *share, uint64_t bytes) {
     pthread_cond_broadcast(&share->of->given);
 }
 
+enum { PART = 4 }; /* of all memory */
+
 /* How much all calls may hold for one of them to have more. What will wait once more, holding tables and write buffers,
  * leaves a quarter to those that then have all that they need. */
 static uint64_t room(const memory *of, bool last) {
-    return last ? of->limit : of->limit - of->limit / 4;
+    return last ? of->limit : of->limit - of->limit / PART;
 }
 
 /* Whether a share that waits may go on: if there is no older one that waits, and so much is free. If all that hold
@@ -81,7 +83,6 @@ void memory_end(memory_share *share) {
 
 static kvot_status take(memory_share *share, uint64_t least, uint64_t wish, bool last, uint64_t *got,
                         kvot_error *error) {
-    enum { NOT_LAST = 4 }; /* what is taken before the last may be such a part of all memory, if less will do */
     memory *of = share ? share->of : NULL;
     *got = wish;
     if (!of)
@@ -98,8 +99,8 @@ static kvot_status take(memory_share *share, uint64_t least, uint64_t wish, bool
     uint64_t most = share->held - share->taken;
     if (of->held < room(of, last) && !anyone_waits(of))
         most += room(of, last) - of->held;
-    if (!last && most > of->limit / NOT_LAST)
-        most = of->limit / NOT_LAST;
+    if (!last && most > of->limit / PART) /* if less will do */
+        most = of->limit / PART;
     most = most > least ? most : least;
     *got = wish < most ? wish : most;
     share->taken += *got;

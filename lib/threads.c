@@ -13,7 +13,7 @@ enum {
     /* Kept from call to call for transfers: so much, or this share of the memory. */
     KEPT_BYTES = 64 << 20,
     KEPT_SHARE = 8,
-    SMALL_FILE = 1 << 20,
+    SMALL_FILE = 1 << 20, /* at most, to be held in memory whole */
 };
 
 struct threads_crew {

@@ -50,15 +50,12 @@ size_t wanted_bytes(const cache *cache, const wanted_stream *of) {
     return (size_t)wanted_rows(cache, of) * wanted_plane(cache, of)->row_bytes;
 }
 
-uint64_t wanted_plane_need(const format_plane *plane, uint32_t n, unsigned copies) {
-    return (uint64_t)copies * n * plane->row_bytes + codec_context_bytes(plane, n);
-}
-
 uint64_t wanted_need(const wanted *wanted, const cache *cache, unsigned copies) {
     uint64_t most = 0;
     for (uint64_t i = 0; i < wanted->count; i++) {
         const wanted_stream *of = &wanted->streams[i];
-        uint64_t need = wanted_plane_need(wanted_plane(cache, of), wanted_rows(cache, of), copies);
+        uint64_t need = copies * (uint64_t)wanted_bytes(cache, of) +
+                        codec_context_bytes(wanted_plane(cache, of), wanted_rows(cache, of));
         most = need > most ? need : most;
     }
     return most;

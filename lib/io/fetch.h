@@ -22,7 +22,7 @@ typedef struct fetch_jobs {
     kvot_pool *pool;     /* NULL: threads of its own */
     unsigned threads;    /* at the most; 0: all of the pool, or one for each processor */
     size_t slot_bytes;   /* zeroed memory of each thread that works */
-    uint64_t more_bytes; /* that hang on a slot at the most */
+    uint64_t more_bytes; /* that hang on a slot at the most; 0 for calls that no pool bounds */
     void *context;
     /* On a worker: works on range number `range`, whose bytes are at `bytes` until it returns, aligned as `offset` is
      * up to 4096. Ranges are begun about in their order. */
