@@ -15,12 +15,13 @@ import tempfile
 
 from common import SAMPLES, SHARDS, Tree, no_process_left, skip
 
-# parallel calls it as: ssh OPTIONS... HOST -- COMMAND
+# parallel calls it as: ssh OPTIONS... HOST -- COMMAND. A login sets SHELL, and parallel runs its jobs with that.
 SSH = """#!/bin/sh
 while [ "$1" != -- ]; do host=$1; shift; done
 shift
 echo "$host" >>"$0.hosts"
 cd /
+export SHELL=/bin/sh
 exec sh -c "$*"
 """
 
