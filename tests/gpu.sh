@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs every CUDA test on a real GPU, device 0, then measures it. Prints Markdown, for kernels/cuda/README.md; the rest
-# is in build/gpu. Takes nothing from a network. Arguments go to cmake: -DKVOT_CUDA_ARCHITECTURES=90 compiles for one
-# kind of GPU only. KVOT_BENCH_MB is the size of a tensor in MiB, 256 by default. Exit code 77 where there is no device.
+# Runs every CUDA test on a real GPU, device 0, measures it, and looks for bad accesses and races. Prints Markdown, for
+# kernels/cuda/README.md; the rest is in build/gpu. Takes nothing from a network. Arguments go to cmake:
+# -DKVOT_CUDA_ARCHITECTURES=90 compiles for one kind of GPU only. KVOT_BENCH_MB is the size of a tensor in MiB, 256 by
+# default. Exit code 77 where there is no device.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -60,6 +61,11 @@ for suite in kernels lanes arrays faults library_faults; do
     try "check_cuda $suite" $check $suite $data
 done
 try "levels.py cuda" python3 tests/cli/levels.py $build/kvot $data cuda
+echo
+$build/tests/bench_cuda "${KVOT_BENCH_MB:-256}" || failed=1
+echo
+echo "| compute-sanitizer | result | seconds |"
+echo "|---|---|---|"
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
         for suite in kernels lanes arrays; do
@@ -67,8 +73,6 @@ if command -v compute-sanitizer >/dev/null; then
         done
     done
 else
-    echo "| compute-sanitizer | not there | |"
+    echo "| not there | | |"
 fi
-echo
-$build/tests/bench_cuda "${KVOT_BENCH_MB:-256}" || failed=1
 exit $failed
