@@ -20,7 +20,10 @@ enum {
     MORE_SLOTS = 2,
     SMALL_JOB = 64 << 10,
     SLOTS_FOR_SMALL = 16,
-    SMALL_CALL = 1 << 20, /* bytes of all jobs: to hand over each would take longer than they take */
+    /* Bytes of all jobs: to hand over each would take longer than they take. While all threads have something to do,
+     * nothing is lost by having one do more. */
+    SMALL_CALL = 1 << 20,
+    SMALL_CALL_OF_MANY = THREADS_SMALL,
 };
 
 typedef struct pool {
@@ -133,7 +136,8 @@ static kvot_status collect(pool *pool, kvot_error *error) {
 static kvot_status plan_slots(pool *pool, unsigned *most, uint64_t *taken, kvot_error *error) {
     const pool_jobs *jobs = pool->jobs;
     uint64_t threads = threads_of(jobs->pool, jobs->threads);
-    pool->small = jobs->pool && jobs->bytes > 0 && jobs->bytes <= SMALL_CALL;
+    pool->small = jobs->pool && jobs->bytes > 0 && jobs->bytes <= SMALL_CALL_OF_MANY &&
+                  (jobs->bytes <= SMALL_CALL || threads_busy(jobs->pool));
     threads = jobs->count < threads ? jobs->count : threads;
     if (jobs->bytes > 0 && jobs->bytes / THREAD_BYTES < threads)
         threads = jobs->bytes / THREAD_BYTES + 1;

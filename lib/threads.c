@@ -13,7 +13,9 @@ enum {
     /* Kept from call to call for transfers: so much, or this share of the memory. */
     KEPT_BYTES = 64 << 20,
     KEPT_SHARE = 8,
-    SMALL_FILE = 1 << 20, /* at most, to be held in memory whole */
+    /* A file of at most so many bytes may be held in memory whole, in one of two rooms, so that few sizes are kept. */
+    SMALL_ROOM = 1 << 20,
+    ROOM = THREADS_SMALL,
 };
 
 struct threads_crew {
@@ -47,20 +49,35 @@ kept *threads_kept(kvot_pool *pool) {
     return pool ? &pool->crew->kept : NULL;
 }
 
+static size_t room_of(uint64_t bytes) {
+    return bytes <= SMALL_ROOM ? SMALL_ROOM : ROOM;
+}
+
 uint8_t *threads_small(kvot_pool *pool, uint64_t bytes) {
-    if (!pool || bytes > SMALL_FILE || !memory_take_spare(&pool->share, SMALL_FILE))
+    size_t room = room_of(bytes);
+    if (!pool || bytes > room || !memory_take_spare(&pool->share, room))
         return NULL;
-    uint8_t *memory = kept_take(&pool->crew->kept, SMALL_FILE);
+    uint8_t *memory = kept_take(&pool->crew->kept, room);
     if (!memory)
-        memory_give(&pool->share, SMALL_FILE);
+        memory_give(&pool->share, room);
     return memory;
 }
 
-void threads_small_free(kvot_pool *pool, uint8_t *memory) {
+void threads_small_free(kvot_pool *pool, uint8_t *memory, uint64_t bytes) {
     if (!memory)
         return;
-    kept_give(&pool->crew->kept, memory, SMALL_FILE);
-    memory_give(&pool->share, SMALL_FILE);
+    kept_give(&pool->crew->kept, memory, room_of(bytes));
+    memory_give(&pool->share, room_of(bytes));
+}
+
+bool threads_busy(const kvot_pool *pool) {
+    threads_crew *crew = pool->crew;
+    unsigned calls = 0;
+    pthread_mutex_lock(&crew->lock);
+    for (const threads_offer *offer = crew->offers; offer; offer = offer->next)
+        calls++;
+    pthread_mutex_unlock(&crew->lock);
+    return calls >= crew->n_threads;
 }
 
 memory *threads_memory(kvot_pool *pool) {

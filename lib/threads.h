@@ -47,10 +47,15 @@ temporary_swept *threads_swept(kvot_pool *pool);
 /* Memory for transfers that calls have left; NULL without a pool. */
 kept *threads_kept(kvot_pool *pool);
 
-/* Memory for a file of `bytes` bytes, to be given to threads_small_free; NULL if there is no pool, if it is a large
+enum { THREADS_SMALL = 4 << 20 }; /* bytes of a small file, at most */
+
+/* Memory for a file of `bytes` bytes, to be given to threads_small_free; NULL if there is no pool, if it is no small
  * file, or if too much memory is taken. */
 uint8_t *threads_small(kvot_pool *pool, uint64_t bytes);
-void threads_small_free(kvot_pool *pool, uint8_t *memory);
+void threads_small_free(kvot_pool *pool, uint8_t *memory, uint64_t bytes);
+
+/* Whether other calls have enough for every thread of the pool to do. */
+bool threads_busy(const kvot_pool *pool);
 
 /* The bound of what calls take together; and the call's share of it, NULL without a pool. */
 memory *threads_memory(kvot_pool *pool);

@@ -50,8 +50,9 @@ static void read_whole(input *in, kvot_pool *pool) {
     if (memory && input_read(in, 0, memory, in->bytes, NULL) == KVOT_OK) {
         in->memory = memory;
         in->pool = pool;
+        in->held = in->bytes;
     } else
-        threads_small_free(pool, memory);
+        threads_small_free(pool, memory, in->bytes);
 }
 
 kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_error *error) {
@@ -86,7 +87,7 @@ kvot_status input_open(input *in, const char *path, const kvot_run *run, kvot_er
 
 void input_close(input *in) {
     if (in->pool)
-        threads_small_free(in->pool, (uint8_t *)in->memory);
+        threads_small_free(in->pool, (uint8_t *)in->memory, in->held);
     if (in->fd >= 0)
         close(in->fd);
     free(in->name);

@@ -8,7 +8,8 @@
 typedef struct input {
     int fd;                /* -1 if there is only memory */
     const uint8_t *memory; /* all bytes; NULL: they are read from the file */
-    kvot_pool *pool;       /* whose memory it is (threads_small); NULL: the caller's */
+    kvot_pool *pool;       /* whose memory it is (threads_small), for `held` bytes; NULL: the caller's */
+    uint64_t held;
     uint64_t bytes;
     unsigned mode; /* permissions of the file, 0 if it has none of its own */
     char *name;    /* for messages */

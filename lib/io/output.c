@@ -94,6 +94,7 @@ kvot_status output_to_input(output *out, input *in, uint64_t bytes, kvot_error *
     if (out->held > 0) {
         in->memory = out->memory;
         in->pool = out->run->pool;
+        in->held = out->held;
         out->memory = NULL;
     }
     return KVOT_OK;
@@ -217,7 +218,7 @@ kvot_status output_commit(output *out, kvot_error *error) {
 
 void output_close(output *out) {
     if (out->held > 0)
-        threads_small_free(out->run->pool, out->memory);
+        threads_small_free(out->run->pool, out->memory, out->held);
     if (out->temporary)
         unlink(out->temporary);
     if (out->fd >= 0 && out->fd != out->stream)
