@@ -219,6 +219,7 @@ kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n
         fetch_jobs jobs = {.in = &file->reader.in,
                            .ranges = loading->list.ranges,
                            .count = loading->list.count,
+                           .first = loading->list.first_layer,
                            .pool = run->pool,
                            .threads = run_threads(run, loading->place.device),
                            .slot_bytes = sizeof(run_buffers),

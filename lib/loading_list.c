@@ -89,8 +89,11 @@ kvot_status loading_list_open(loading_list *list, loading_part *parts, size_t n,
         status = list->chunks && list->ranges ? KVOT_OK : fail_memory(error);
     }
     for (uint32_t p = 0; p < n && status == KVOT_OK; p++)
-        if (context.first[cache_find_unit(cache, (uint32_t)parts[p].part.plane)] == p)
+        if (context.first[cache_find_unit(cache, (uint32_t)parts[p].part.plane)] == p) {
             list_layer(&context, p);
+            if (list->first_layer == 0)
+                list->first_layer = list->count;
+        }
     free(context.first);
     free(context.last);
     free(context.places);

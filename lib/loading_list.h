@@ -29,7 +29,7 @@ typedef struct loading_chunk {
 typedef struct loading_list {
     loading_chunk *chunks;
     fetch_range *ranges;
-    size_t count;
+    size_t count, first_layer; /* chunks: all, and those of the layer that is read first */
 } loading_list;
 
 /* Lists the chunks of `n` parts: layer by layer, as their first parts come, and in a layer as the file has them, K and

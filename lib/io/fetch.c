@@ -45,6 +45,7 @@ struct fetch {
     fetch_jobs jobs;
     fetch_read *reads;
     size_t n_reads, next; /* read to begin */
+    size_t n_first;       /* reads with ranges that are wanted before all others */
     fetch_buffer *buffers;
     unsigned n_buffers;
     uint8_t *memory;
@@ -54,7 +55,7 @@ struct fetch {
     ring *ring;     /* opened when something is not in the page cache */
     bool no_ring;
     unsigned n_used; /* buffers */
-    unsigned under_way, most_under_way, waiting;
+    unsigned under_way, first_under_way, most_under_way, waiting;
     bool leader; /* a thread waits for the ring; others wait for it */
 
     size_t failed_at; /* range; those behind it are given up */
@@ -131,13 +132,18 @@ static void count_use(fetch *f, fetch_buffer *b) {
     b->used = true;
 }
 
+/* Whether the next read has to wait for others that are under way. */
+static bool must_wait(const fetch *f) {
+    return f->under_way == f->most_under_way || (f->next >= f->n_first && f->first_under_way > 0);
+}
+
 /* Gives free buffers their reads: of what the page cache holds as many as there are, from the disk some at a time. */
 static void begin_reads(fetch *f) {
     fetch_buffer *b;
     while (f->next < f->n_reads && !given_up(f, f->next) && (b = free_buffer(f)) != NULL) {
         const fetch_read *read = &f->reads[f->next];
         bool from_disk = f->direct >= 0 && !direct_is_cached(f->jobs.in->fd, read->offset, read->end - read->offset);
-        if (from_disk && f->under_way == f->most_under_way)
+        if (from_disk && must_wait(f))
             return;
         *b = (fetch_buffer){.state = READY, .read = f->next++, .bytes = b->bytes, .used = b->used};
         if (f->jobs.in->memory) {
@@ -146,6 +152,7 @@ static void begin_reads(fetch *f) {
         } else if (from_disk && begin_read(f, b)) {
             b->state = READING;
             f->under_way++;
+            f->first_under_way += b->read < f->n_first;
             count_use(f, b);
         }
     }
@@ -164,6 +171,7 @@ static void arrive(fetch *f, ring_result result) {
     if (again && begin_read(f, b))
         return;
     f->under_way--;
+    f->first_under_way -= b->read < f->n_first;
     f->most_under_way += f->most_under_way < f->n_buffers / 2;
     b->state = READY;
     b->arrived = b->got >= wanted;
@@ -199,7 +207,7 @@ static void lead(fetch *f) {
         for (unsigned i = 0; i < f->n_buffers; i++)
             if (f->buffers[i].state == READING)
                 record_errno(f, &f->buffers[i], number);
-        f->under_way = 0;
+        f->under_way = f->first_under_way = 0;
         f->memory = NULL;
     }
     f->leader = false;
@@ -416,6 +424,8 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
     uint64_t largest = 0;
     kvot_status status =
         reads_plan(jobs->ranges, jobs->count, jobs->in->bytes, &f->reads, &f->n_reads, &largest, error);
+    while (f->n_first < f->n_reads && f->reads[f->n_first].first < jobs->first)
+        f->n_first++;
     f->buffer_bytes = (largest + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
     unsigned threads = threads_of(jobs->pool, jobs->threads);
     f->offer = (threads_offer){.work = worker, .context = f, .most = threads};

@@ -100,6 +100,8 @@ static void test_order(void) {
         CU_ASSERT_TRUE(is_complete(&list, n));
         for (size_t i = 1; i < list.count; i++)
             wrong += !in_order(&list.chunks[i - 1], &list.chunks[i]);
+        for (size_t i = 0; i < list.count; i++)
+            wrong += (i < list.first_layer) != (rank_of(list.chunks[i].part) == 0);
         CU_ASSERT_EQUAL(wrong, 0);
         loading_list_free(&list);
     }
