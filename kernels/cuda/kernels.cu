@@ -12,10 +12,10 @@
         body(p);                                                                                                       \
     }
 
-/* Packed keys have 128, 256 or 512 threads in a block. With 80 registers (f32: 128) three blocks of 256 find room on a
- * multiprocessor (f32: two). */
+/* Packed keys have 128, 256 or 512 threads in a block. With 64 registers (f32: 128) four blocks of 256 find room on a
+ * multiprocessor (f32: two). More registers would spare a few spilled words, but more warps are worth more. */
 #define KEYS(name, type, bits, pass)                                                                                   \
-    extern "C" __global__ void __maxnreg__((type) == KERNEL_F32 ? 128 : 80)                                            \
+    extern "C" __global__ void __maxnreg__((type) == KERNEL_F32 ? 128 : 64)                                            \
         kvot_##name(const __grid_constant__ cuda_plane p) {                                                            \
         quantize_keys_packed<type, bits, pass>(p);                                                                     \
     }
@@ -24,11 +24,11 @@
     KEYS(quantize_keys_packed_##name##_##bits, type, bits, ONE_PASS)                                                   \
     KEYS(measure_keys_##name##_##bits, type, bits, FIRST_PASS)                                                         \
     KEYS(settle_keys_##name##_##bits, type, bits, SECOND_PASS)                                                         \
-    KERNEL(measure_values_##name##_##bits, CUDA_THREADS, (type) == KERNEL_F32 ? 2 : 3,                                 \
+    KERNEL(measure_values_##name##_##bits, CUDA_THREADS, (type) == KERNEL_F32 ? 2 : 4,                                 \
            (quantize_values_packed<type, bits, true>))                                                                 \
     KERNEL(settle_values_##name##_##bits, CUDA_THREADS, 4, (blank_values<type, bits>))                                 \
     KERNEL(quantize_keys_strided_##name##_##bits, CUDA_THREADS, 2, (quantize_keys_strided<type, bits>))                \
-    KERNEL(quantize_values_packed_##name##_##bits, CUDA_THREADS, (type) == KERNEL_F32 ? 2 : 3,                         \
+    KERNEL(quantize_values_packed_##name##_##bits, CUDA_THREADS, (type) == KERNEL_F32 ? 2 : 4,                         \
            (quantize_values_packed<type, bits, false>))                                                                \
     KERNEL(quantize_values_strided_##name##_##bits, CUDA_THREADS, 2, (quantize_values_strided<type, bits>))            \
     KERNEL(dequantize_keys_packed_##name##_##bits, CUDA_THREADS, 4, (dequantize_packed<type, bits, true>))             \
