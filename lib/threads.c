@@ -72,12 +72,12 @@ void threads_small_free(kvot_pool *pool, uint8_t *memory, uint64_t bytes) {
 
 bool threads_busy(const kvot_pool *pool) {
     threads_crew *crew = pool->crew;
-    unsigned calls = 0;
+    uint64_t wanted = 0;
     pthread_mutex_lock(&crew->lock);
     for (const threads_offer *offer = crew->offers; offer; offer = offer->next)
-        calls++;
+        wanted += offer->over || offer->idle ? 0 : offer->most;
     pthread_mutex_unlock(&crew->lock);
-    return calls >= crew->n_threads;
+    return wanted >= crew->n_threads;
 }
 
 memory *threads_memory(kvot_pool *pool) {

@@ -54,7 +54,7 @@ enum { THREADS_SMALL = 4 << 20 }; /* bytes of a small file, at most */
 uint8_t *threads_small(kvot_pool *pool, uint64_t bytes);
 void threads_small_free(kvot_pool *pool, uint8_t *memory, uint64_t bytes);
 
-/* Whether other calls have enough for every thread of the pool to do. */
+/* Whether calls that are under way could use every thread of the pool just now. */
 bool threads_busy(const kvot_pool *pool);
 
 /* The bound of what calls take together; and the call's share of it, NULL without a pool. */

@@ -68,6 +68,7 @@ def empty(trees):
         for path in pathlib.Path(tree).rglob("*"):
             if path.is_file():
                 os.truncate(path, 0)
+    os.sync()
 
 
 def row(what, n, size, runs, beside):

@@ -72,13 +72,18 @@ struct fetch {
     double began, accounted;
 };
 
+/* Whether the next read has to wait for others that are under way. */
+static bool must_wait(const fetch *f) {
+    return f->under_way == f->most_under_way || (f->next >= f->n_first && f->first_under_way > 0);
+}
+
 /* Adds the time since the last call to what the disk was doing. Called before that changes, with the lock held. */
 static void account(fetch *f) {
     double at = clock_now();
     if (f->ring && f->next < f->n_reads && f->status == KVOT_OK) {
         if (f->under_way == 0)
             f->stages.disk_idle += at - f->accounted;
-        if (f->under_way < f->most_under_way && f->waiting > 0)
+        if (!must_wait(f) && f->waiting > 0)
             f->stages.disk_starved += at - f->accounted;
     }
     f->accounted = at;
@@ -130,11 +135,6 @@ static void count_use(fetch *f, fetch_buffer *b) {
     if (!b->used && f->n_used == f->n_buffers)
         ring_register(f->ring, f->memory, f->memory_bytes);
     b->used = true;
-}
-
-/* Whether the next read has to wait for others that are under way. */
-static bool must_wait(const fetch *f) {
-    return f->under_way == f->most_under_way || (f->next >= f->n_first && f->first_under_way > 0);
 }
 
 /* Gives free buffers their reads: of what the page cache holds as many as there are, from the disk some at a time. */
@@ -426,6 +426,8 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
         reads_plan(jobs->ranges, jobs->count, jobs->in->bytes, &f->reads, &f->n_reads, &largest, error);
     while (f->n_first < f->n_reads && f->reads[f->n_first].first < jobs->first)
         f->n_first++;
+    if (f->n_first <= FIRST_READS) /* they are alone as it is, and fewer would be slower */
+        f->n_first = 0;
     f->buffer_bytes = (largest + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
     unsigned threads = threads_of(jobs->pool, jobs->threads);
     f->offer = (threads_offer){.work = worker, .context = f, .most = threads};

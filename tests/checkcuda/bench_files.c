@@ -187,7 +187,7 @@ void bench_files(const bench *bench) {
            "row is "
            "one head, in arrays %d.\n\n",
            in_memory ? "/dev/shm" : "a temporary folder, so disks count", sysconf(_SC_NPROCESSORS_ONLN), BENCH_HEADS);
-    printf("| call | by | MiB of cache | GB/s | link, GB/s | share of the link |\n|---|---|---|---|---|---|\n");
+    printf("| call | by | MiB of cache | GB/s | link, GB/s | of copying it raw |\n|---|---|---|---|---|---|\n");
     report(&f, &of, "kvot_compress", "cpu", compress, step_up);
     report(&f, &of, "kvot_compress", "cuda:0", compress, step_up);
     report(&f, &of, "kvot_restore", "cpu", restore, step_down);

@@ -71,6 +71,7 @@ static fetch_jobs jobs_of(seen *seen, const input *in, const fetch_range *ranges
     return (fetch_jobs){.in = in,
                         .ranges = ranges,
                         .count = count,
+                        .first = count / 3,
                         .threads = threads,
                         .slot_bytes = sizeof(uint64_t),
                         .context = seen,
