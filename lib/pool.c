@@ -20,9 +20,9 @@ enum {
     MORE_SLOTS = 2,
     SMALL_JOB = 64 << 10,
     SLOTS_FOR_SMALL = 16,
-    SMALL_CALL = 1 << 20, /* bytes of all jobs: to hand over each would take longer than they take */
-    /* Larger ones get one thread, and more room for its results, while others keep the rest busy: threads that work on
-     * the same call wait for each other, and for whoever collects. */
+    /* Bytes of all jobs: to hand over each would take longer than they take. While others keep all threads busy,
+     * nothing is lost by having one do more. */
+    SMALL_CALL = 1 << 20,
     SMALL_CALL_OF_MANY = THREADS_SMALL,
 };
 
@@ -136,14 +136,13 @@ static kvot_status collect(pool *pool, kvot_error *error) {
 static kvot_status plan_slots(pool *pool, unsigned *most, uint64_t *taken, kvot_error *error) {
     const pool_jobs *jobs = pool->jobs;
     uint64_t threads = threads_of(jobs->pool, jobs->threads);
-    pool->small = jobs->pool && jobs->bytes > 0 && jobs->bytes <= SMALL_CALL;
-    bool of_many = jobs->pool && jobs->bytes > 0 && jobs->bytes <= SMALL_CALL_OF_MANY && threads_busy(jobs->pool);
+    pool->small = jobs->pool && jobs->bytes > 0 && jobs->bytes <= SMALL_CALL_OF_MANY &&
+                  (jobs->bytes <= SMALL_CALL || threads_busy(jobs->pool));
     threads = jobs->count < threads ? jobs->count : threads;
     if (jobs->bytes > 0 && jobs->bytes / THREAD_BYTES < threads)
         threads = jobs->bytes / THREAD_BYTES + 1;
-    threads = of_many ? 1 : threads;
     pool->n_slots = threads + MORE_SLOTS;
-    if (of_many || (jobs->bytes > 0 && jobs->bytes / jobs->count < SMALL_JOB))
+    if (jobs->bytes > 0 && jobs->bytes / jobs->count < SMALL_JOB)
         pool->n_slots += SLOTS_FOR_SMALL;
     if (pool->small)
         threads = pool->n_slots = 1;

@@ -13,6 +13,11 @@
 enum {
     WRITES = 8, /* at once */
     WRITE_BYTES = 1 << 20,
+    /* What comes of a small file of a pool's call is written at once, by sink_finish: one of the pool's threads may
+     * have made it, and shall not wait for the disk. It is no longer than the file but for what aligns it. */
+    SMALL_BYTES = 5 << 20,
+    MORE_BYTES = 64 << 10,
+    MORE_SHARE = 8,
     /* Given to the file at once: a write that makes it longer would have to wait for others. */
     RESERVE_BYTES = 64 << 20,
 };
@@ -30,8 +35,9 @@ struct sink {
     uint64_t reserved;
     sink_buffer buffers[WRITES], *filling;
     unsigned n_buffers;
-    size_t filled;
+    size_t buffer_bytes, filled;
     uint8_t *memory;
+    size_t memory_bytes;
     uint64_t taken; /* of the pool's memory */
     int direct;     /* descriptor, -1 if there is none */
     ring *ring;
@@ -51,23 +57,27 @@ kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool thre
         return fail_memory(error);
     sink->direct = -1;
     sink->out = out;
-    uint64_t n = expected / WRITE_BYTES < WRITES ? expected / WRITE_BYTES + 1 : WRITES;
+    bool small = out->run->pool && !threads && expected + expected / MORE_SHARE <= SMALL_BYTES - MORE_BYTES;
+    uint64_t room = small ? expected + expected / MORE_SHARE + MORE_BYTES : expected;
+    uint64_t n = room / WRITE_BYTES < WRITES ? room / WRITE_BYTES + 1 : WRITES;
     kvot_status status = memory_take(share_of(sink), WRITE_BYTES, n * WRITE_BYTES, &sink->taken, error);
     if (status != KVOT_OK) {
         free(sink);
         return status;
     }
-    sink->n_buffers = (unsigned)(sink->taken / WRITE_BYTES);
-    sink->memory = kept_take(threads_kept(sink->out->run->pool), sink->n_buffers * WRITE_BYTES);
+    sink->memory_bytes = sink->taken / WRITE_BYTES * WRITE_BYTES;
+    sink->buffer_bytes = small ? sink->memory_bytes : WRITE_BYTES;
+    sink->n_buffers = (unsigned)(sink->memory_bytes / sink->buffer_bytes);
+    sink->memory = kept_take(threads_kept(sink->out->run->pool), sink->memory_bytes);
     if (!sink->memory) {
         sink_close(sink);
         return fail_memory(error);
     }
     for (unsigned i = 0; i < sink->n_buffers; i++)
-        sink->buffers[i].bytes = sink->memory + (size_t)i * WRITE_BYTES;
+        sink->buffers[i].bytes = sink->memory + i * sink->buffer_bytes;
     sink->filling = sink->buffers;
     sink->offset = sink->reserved = offset;
-    sink->no_ring = threads || expected < WRITE_BYTES; /* one buffer: nothing could be made meanwhile */
+    sink->no_ring = threads || small || expected < WRITE_BYTES; /* one buffer: nothing could be made meanwhile */
     *result = sink;
     return KVOT_OK;
 }
@@ -80,7 +90,7 @@ static void open_ring(sink *sink) {
     if (sink->direct >= 0)
         sink->ring = ring_open(sink->direct, sink->n_buffers);
     if (sink->ring)
-        ring_register(sink->ring, sink->memory, sink->n_buffers * WRITE_BYTES);
+        ring_register(sink->ring, sink->memory, sink->memory_bytes);
     sink->no_ring = !sink->ring;
 }
 
@@ -162,8 +172,8 @@ static kvot_status flush(sink *sink, kvot_error *error) {
         open_ring(sink);
     sink->filled = 0;
     if (sink->no_ring) {
-        sink->offset += WRITE_BYTES;
-        return output_append(sink->out, b->bytes, WRITE_BYTES, error);
+        sink->offset += sink->buffer_bytes;
+        return output_append(sink->out, b->bytes, sink->buffer_bytes, error);
     }
     reserve(sink, sink->offset + WRITE_BYTES);
     b->offset = sink->offset;
@@ -183,12 +193,12 @@ kvot_status sink_append(sink *sink, const void *bytes, size_t n, kvot_error *err
     const uint8_t *from = bytes;
     kvot_status status = KVOT_OK;
     while (n > 0 && status == KVOT_OK) {
-        size_t part = WRITE_BYTES - sink->filled < n ? WRITE_BYTES - sink->filled : n;
+        size_t room = sink->buffer_bytes - sink->filled, part = room < n ? room : n;
         memcpy(sink->filling->bytes + sink->filled, from, part);
         sink->filled += part;
         from += part;
         n -= part;
-        if (sink->filled == WRITE_BYTES)
+        if (sink->filled == sink->buffer_bytes)
             status = flush(sink, error);
     }
     return status;
@@ -218,7 +228,7 @@ void sink_close(sink *sink) {
     if (sink->direct >= 0)
         close(sink->direct);
     if (!sink->lost)
-        kept_give(threads_kept(sink->out->run->pool), sink->memory, sink->n_buffers * WRITE_BYTES);
+        kept_give(threads_kept(sink->out->run->pool), sink->memory, sink->memory_bytes);
     memory_give(share_of(sink), sink->taken);
     free(sink);
 }

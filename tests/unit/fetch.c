@@ -204,18 +204,20 @@ static void it_can_be_stopped(void) {
     input_close(&in);
 }
 
-/* Appends pieces of all sizes, some 20 MB, behind `offset`, and reads them again. */
-static void what_a_sink_takes_is_written(void) {
+/* Appends pieces of all sizes, some 20 MB, behind `offset`, and reads them again. With a pool, little is put together
+ * first. */
+static void write_and_read(kvot_pool *pool) {
     uint8_t *bytes = malloc(FILE_BYTES), *read = malloc(FILE_BYTES);
     for (size_t i = 0; i < FILE_BYTES; i++)
         bytes[i] = (uint8_t)unit_random();
-    for (int i = 0; i < 6; i++) {
-        size_t n = i == 0 ? 0 : i == 1 ? 100 : i == 2 ? 8 << 20 : FILE_BYTES - (unsigned)i;
+    const size_t sizes[] = {0, 100, 8 << 20, FILE_BYTES - 3, FILE_BYTES - 4, FILE_BYTES - 5, 3 << 20, 700000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t n = sizes[i];
         uint64_t offset = i == 5 ? 12288 : 0;
         output out;
         input in;
         sink *sink;
-        kvot_run run = {0};
+        kvot_run run = {.pool = pool};
         uint64_t expected = i % 2 == 0 ? n : n / 10; /* it may be wrong */
         CU_ASSERT_EQUAL_FATAL(output_open_unnamed(&out, NULL, "sink", &run, NULL), KVOT_OK);
         lseek(out.fd, (off_t)offset, SEEK_SET);
@@ -236,6 +238,14 @@ static void what_a_sink_takes_is_written(void) {
     }
     free(bytes);
     free(read);
+}
+
+static void what_a_sink_takes_is_written(void) {
+    kvot_pool *pool;
+    write_and_read(NULL);
+    CU_ASSERT_EQUAL_FATAL(kvot_pool_open(2, 0, &pool, NULL), KVOT_OK);
+    write_and_read(pool);
+    kvot_pool_close(pool);
 }
 
 const unit_test fetch_tests[] = {{"every range comes once", every_range_comes_once},
