@@ -261,7 +261,7 @@ static kvot_status write(append_context *append, const append_base *base, const 
                                  .run = append->run};
     kvot_status status = in_place_start(&append->target, bytes, writer_append_offset(bytes), error);
     if (status == KVOT_OK)
-        status = writer_open_behind(&writer, &append->target.out, bytes, cache->tables.index->source_bytes, error);
+        status = writer_open_behind(&writer, &append->target.out, bytes, run_bytes(cache), error);
     if (status == KVOT_OK)
         status = compress_cache(&compress, error);
     /* Verbatim blocks that may have been written are not committed, and cut off again when the file is closed. */

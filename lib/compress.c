@@ -211,7 +211,7 @@ kvot_status compress_to(plan *plan, const source *source, output *out, const kvo
     if (status != KVOT_OK)
         return status;
     compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
-    if ((status = writer_open(&writer, out, cache.tables.index->source_bytes, false, error)) == KVOT_OK &&
+    if ((status = writer_open(&writer, out, run_bytes(&cache), false, error)) == KVOT_OK &&
         (status = compress_cache(&compress, error)) == KVOT_OK)
         *sizes = run_sizes(&cache, writer.offset);
     writer_close(&writer);

@@ -17,7 +17,7 @@ typedef struct pool_jobs {
     kvot_status (*work)(void *context, uint64_t job, void *slot, kvot_error *error);
     /* In the order of the jobs: takes what is in `slot`, which is then used again as it is. On the calling thread, or,
      * if there is a pool and `bytes` is THREADS_SMALL at most, on the one worker that then does all jobs: what comes of
-     * so little must be taken without waiting for a disk. */
+     * so little must be taken without waiting for a disk, where there is memory for it. */
     kvot_status (*done)(void *context, uint64_t job, void *slot, kvot_error *error);
     /* On the calling thread, now and then, or for so little at the end alone, but not after a failure: its own stops
      * all. May be NULL. */

@@ -108,12 +108,16 @@ kvot_sizes run_sizes(const cache *cache, uint64_t stored_bytes) {
     return sizes;
 }
 
-run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes) {
-    run_progress progress = {.run = run};
+uint64_t run_bytes(const cache *cache) {
+    uint64_t bytes = 0;
     for (uint64_t job = 0; job < cache->n_jobs; job++)
-        progress.total += run_job_bytes(cache, cache_locate(cache, job));
-    progress.total = progress.total * passes - cache->verbatim_bytes * (passes - 1);
-    return progress;
+        bytes += run_job_bytes(cache, cache_locate(cache, job));
+    return bytes;
+}
+
+run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes) {
+    uint64_t total = run_bytes(cache) * passes - cache->verbatim_bytes * (passes - 1);
+    return (run_progress){.run = run, .total = total};
 }
 
 void run_progress_count(run_progress *progress, uint64_t bytes) {

@@ -59,6 +59,9 @@ typedef struct run_progress {
 /* All jobs once, and those that are not verbatim `passes` times. */
 run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes);
 
+/* Bytes that all jobs together work on, before they are encoded. */
+uint64_t run_bytes(const cache *cache);
+
 /* Bytes that are done: any thread. */
 void run_progress_count(run_progress *progress, uint64_t bytes);
 

@@ -68,7 +68,7 @@ def empty(trees):
         for path in pathlib.Path(tree).rglob("*"):
             if path.is_file():
                 os.truncate(path, 0)
-    os.sync()
+    os.sync()  # else the next command, which is measured, would find the disk busy with that
 
 
 def row(what, n, size, runs, beside):

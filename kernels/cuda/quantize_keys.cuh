@@ -13,7 +13,7 @@ enum key_pass { ONE_PASS, FIRST_PASS, SECOND_PASS };
  * neighbouring bytes of a row (1024 of f32) and writes 64 to 256 of codes: whole sectors. Least and largest numbers
  * pass between warps through shared memory, where a channel's slots lie so that neither way of reading them meets a
  * bank twice: k * 36 + lane, in units of 8 bytes. All loads of a thread are under way at once (128 bytes, f32 256); a
- * block computes only when its last row is there, and two or more others on its multiprocessor load meanwhile (f32:
+ * block computes only when its last row is there, and three others on its multiprocessor load meanwhile (f32:
  * one).
  *
  * One pass takes about 15 instructions an element. An H100 issues 22 in the time that 2.6 bytes take: 0.8 of peak

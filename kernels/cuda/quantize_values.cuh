@@ -8,7 +8,7 @@
  * Bytes moved for each element, with elements of e bytes: e in; bits / 8 and 2 e / group out; 1 / head_dim (exact
  * flags) in or 4 / head_dim (magnitudes) out. f16, 4 bits, groups of 64, heads of 128: 2.6. A warp reads 512
  * neighbouring bytes (1024 of f32) and writes 64 to 256 of codes: whole sectors. Shared memory only for magnitudes. 128
- * bytes a thread (f32: 256) are under way at once, by 3 blocks on a multiprocessor (f32: 2).
+ * bytes a thread (f32: 256) are under way at once, by 4 blocks on a multiprocessor (f32: 2).
  *
  * About 17 instructions an element, of the 22 that an H100 issues in the time that 2.6 bytes take: 0.75 of peak
  * bandwidth. With magnitudes about 24: the limit is instructions, 0.6 of peak. */

@@ -426,7 +426,7 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
         reads_plan(jobs->ranges, jobs->count, jobs->in->bytes, &f->reads, &f->n_reads, &largest, error);
     while (f->n_first < f->n_reads && f->reads[f->n_first].first < jobs->first)
         f->n_first++;
-    if (f->n_first <= FIRST_READS) /* they are alone as it is, and fewer would be slower */
+    if (f->n_first <= FIRST_READS) /* a second read beside a single first one delays it little, and saves more */
         f->n_first = 0;
     f->buffer_bytes = (largest + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
     unsigned threads = threads_of(jobs->pool, jobs->threads);

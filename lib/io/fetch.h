@@ -19,7 +19,8 @@ typedef struct fetch_jobs {
     const input *in;
     const fetch_range *ranges; /* in the order in which they are wanted */
     size_t count;
-    size_t first;        /* so many are wanted before all others: those are not read while these are on their way */
+    size_t first;        /* so many are wanted before all others: if they take several reads, no other read is begun
+                            before these have arrived */
     kvot_pool *pool;     /* NULL: threads of its own */
     unsigned threads;    /* at the most; 0: all of the pool, or one for each processor */
     size_t slot_bytes;   /* zeroed memory of each thread that works */

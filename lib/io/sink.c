@@ -13,9 +13,10 @@
 enum {
     WRITES = 8, /* at once */
     WRITE_BYTES = 1 << 20,
-    /* What comes of a small file of a pool's call is written at once, by sink_finish: one of the pool's threads may
-     * have made it, and shall not wait for the disk. It is no longer than the file but for what aligns it. */
-    SMALL_BYTES = 5 << 20,
+    /* Of a call with a pool, so little is put together and written by sink_finish: one of the pool's threads may append
+     * it (pool.h), and shall not wait for a disk. Streams get no longer by being encoded, but for a few bytes and what
+     * aligns them; that, and the index, is allowed for. */
+    SMALL_BYTES = THREADS_SMALL,
     MORE_BYTES = 64 << 10,
     MORE_SHARE = 8,
     /* Given to the file at once: a write that makes it longer would have to wait for others. */
@@ -57,7 +58,7 @@ kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool thre
         return fail_memory(error);
     sink->direct = -1;
     sink->out = out;
-    bool small = out->run->pool && !threads && expected + expected / MORE_SHARE <= SMALL_BYTES - MORE_BYTES;
+    bool small = out->run->pool && !threads && expected <= SMALL_BYTES;
     uint64_t room = small ? expected + expected / MORE_SHARE + MORE_BYTES : expected;
     uint64_t n = room / WRITE_BYTES < WRITES ? room / WRITE_BYTES + 1 : WRITES;
     kvot_status status = memory_take(share_of(sink), WRITE_BYTES, n * WRITE_BYTES, &sink->taken, error);

@@ -1,5 +1,6 @@
 /* Bytes appended to an output, written while the caller makes the next ones: a mebibyte at a time, several at once,
- * with O_DIRECT on io_uring. Where the kernel refuses that, and for what is no file, they are written as they come. */
+ * with O_DIRECT on io_uring. Where the kernel refuses that, and for what is no file, they are written as they come.
+ * With a pool, a few MiB are put together and written at the end, as far as there is memory for them. */
 #ifndef KVOT_SINK_H
 #define KVOT_SINK_H
 
