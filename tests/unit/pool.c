@@ -3,6 +3,7 @@
 #include "../../lib/pool.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -159,7 +160,35 @@ static void a_directory_is_swept_once(void) {
     kvot_pool_close(pool);
 }
 
+static bool wait_for_it(void *semaphore) {
+    while (sem_wait(semaphore) != 0)
+        continue;
+    return false;
+}
+
+static void it_tells_whether_it_is_busy(void) {
+    kvot_pool *pool;
+    sem_t go;
+    sem_init(&go, 0, 0);
+    threads_offer offers[2] = {{.work = wait_for_it, .context = &go, .most = 1},
+                               {.work = wait_for_it, .context = &go, .most = 1}};
+    CU_ASSERT_EQUAL_FATAL(kvot_pool_open(2, 0, &pool, NULL), KVOT_OK);
+    CU_ASSERT_FALSE(threads_busy(pool));
+    CU_ASSERT_EQUAL_FATAL(threads_start(&offers[0], pool, NULL), KVOT_OK);
+    CU_ASSERT_FALSE(threads_busy(pool));
+    CU_ASSERT_EQUAL_FATAL(threads_start(&offers[1], pool, NULL), KVOT_OK);
+    CU_ASSERT_TRUE(threads_busy(pool));
+    sem_post(&go);
+    sem_post(&go);
+    for (int i = 0; i < 2; i++)
+        threads_finish(&offers[i]);
+    CU_ASSERT_FALSE(threads_busy(pool));
+    kvot_pool_close(pool);
+    sem_destroy(&go);
+}
+
 const unit_test pool_tests[] = {{"calls share threads", calls_share_threads},
+                                {"it tells whether it is busy", it_tells_whether_it_is_busy},
                                 {"a directory is swept once", a_directory_is_swept_once},
                                 {"results come in order", results_come_in_order},
                                 {"the first failure counts", the_first_failure_counts},
