@@ -109,9 +109,10 @@ kvot_sizes run_sizes(const cache *cache, uint64_t stored_bytes) {
 }
 
 uint64_t run_bytes(const cache *cache) {
-    uint64_t bytes = 0;
-    for (uint64_t job = 0; job < cache->n_jobs; job++)
-        bytes += run_job_bytes(cache, cache_locate(cache, job));
+    const format_tables *tables = &cache->tables;
+    uint64_t bytes = cache->verbatim_bytes;
+    for (uint32_t p = 0; p < tables->index->n_planes; p++)
+        bytes += (uint64_t)tables->rowsets[tables->planes[p].rowset].n_rows * tables->planes[p].row_bytes;
     return bytes;
 }
 

@@ -13,9 +13,9 @@ enum {
     /* Kept from call to call for transfers: so much, or this share of the memory. */
     KEPT_BYTES = 64 << 20,
     KEPT_SHARE = 8,
-    /* A file of at most so many bytes may be held in memory whole, in one of two rooms, so that few sizes are kept. */
+    /* A file of at most so many bytes may be held in memory whole, in one of two rooms (SMALL_ROOM, THREADS_SMALL), so
+       that few sizes are kept. */
     SMALL_ROOM = 1 << 20,
-    ROOM = THREADS_SMALL,
 };
 
 struct threads_crew {
@@ -50,7 +50,7 @@ kept *threads_kept(kvot_pool *pool) {
 }
 
 static size_t room_of(uint64_t bytes) {
-    return bytes <= SMALL_ROOM ? SMALL_ROOM : ROOM;
+    return bytes <= SMALL_ROOM ? SMALL_ROOM : THREADS_SMALL;
 }
 
 uint8_t *threads_small(kvot_pool *pool, uint64_t bytes) {

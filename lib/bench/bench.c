@@ -1,9 +1,8 @@
 /* Measuring: a restore into memory, beside reading the original. */
-#include "../array.h"
-#include "../inspect.h"
-#include "../io/direct.h"
 #include "../restore.h"
 #include "../threads.h"
+#include "decoded.h"
+#include "median.h"
 #include "raw.h"
 
 #include <fcntl.h>
@@ -16,11 +15,7 @@ enum { ROUNDS = 5 };
 typedef struct bench {
     input original, zstd;
     kvot_file *file;
-    kvot_file *in_memory; /* the same, read */
-    uint8_t *stored;
-    uint8_t *planes; /* room for all of them */
-    size_t planes_bytes;
-    kvot_part *parts;
+    decoded decoded; /* the same, read */
     kvot_pool *pool; /* as a program has that loads one prefix after another; NULL if the caller has one */
     kvot_run run;
     kvot_progress progress; /* the caller's; `run` has step_progress instead */
@@ -45,52 +40,13 @@ static const input *stored(const bench *bench) {
     return &bench->file->reader.in;
 }
 
-/* Bytes that a plane takes, so that the next one is aligned to any element. */
-static size_t plane_room(const kvot_plane *plane) {
-    return (plane->rows * plane->row_bytes + 63) / 64 * 64;
-}
-
-/* Every plane, whole, one after the other. */
-static kvot_status make_parts(bench *bench, kvot_bench_result *result, kvot_error *error) {
+static void describe(const bench *bench, kvot_bench_result *result) {
     const kvot_info *info = kvot_file_info(bench->file);
-    size_t at = 0;
-    for (size_t p = 0; p < info->n_planes; p++)
-        bench->planes_bytes += plane_room(&info->planes[p]);
-    bench->parts = calloc(info->n_planes + 1, sizeof *bench->parts);
-    bench->planes = direct_memory(bench->planes_bytes + 1);
-    if (!bench->parts || !bench->planes)
-        return fail_memory(error);
-    memset(bench->planes, 1, bench->planes_bytes); /* an engine's cache is there already */
     for (size_t p = 0; p < info->n_planes; p++) {
         const kvot_plane *plane = &info->planes[p];
-        kvot_array to = {bench->planes + at,
-                         KVOT_BYTES,
-                         (uint32_t)plane->rows,
-                         1,
-                         (uint32_t)plane->row_bytes,
-                         (int64_t)plane->row_bytes,
-                         0,
-                         1};
-        bench->parts[p] = (kvot_part){p, 0, to};
-        at += plane_room(plane);
         result->decoded_bytes += plane->rows * plane->row_bytes;
         result->tokens = plane->rows > result->tokens ? plane->rows : result->tokens;
     }
-    return KVOT_OK;
-}
-
-static kvot_status open_in_memory(bench *bench, kvot_error *error) {
-    /* Not a mapping: what is mapped cannot be dropped from the page cache. */
-    const input *in = stored(bench);
-    bench->stored = direct_memory(in->bytes);
-    input memory = {.fd = -1, .memory = bench->stored, .bytes = in->bytes, .name = strdup(in->name)};
-    kvot_status status = bench->stored && memory.name ? KVOT_OK : fail_memory(error);
-    if (status == KVOT_OK)
-        status = input_read(in, 0, bench->stored, in->bytes, error);
-    if (status == KVOT_OK)
-        return file_open(&memory, &bench->in_memory, error);
-    free(memory.name);
-    return status;
 }
 
 /* When the first layer's planes were there. */
@@ -115,8 +71,8 @@ static kvot_status restore(const bench *bench, kvot_file *file, restored *restor
     kvot_loading *loading;
     size_t parts = file->reader.cache.units[0].n_planes;
     first_layer first = {.parts = parts, .left = parts, .start = clock_now()};
-    kvot_status status =
-        kvot_loading_start(file, bench->parts, info->n_planes, NULL, &bench->run, ready, &first, &loading, error);
+    kvot_status status = kvot_loading_start(file, bench->decoded.parts, info->n_planes, NULL, &bench->run, ready,
+                                            &first, &loading, error);
     if (status == KVOT_OK)
         status = kvot_loading_finish(loading, &restored->stages, error);
     restored->seconds = clock_now() - first.start;
@@ -149,7 +105,7 @@ static kvot_status measure_start(bench *bench, kvot_bench_result *result, kvot_e
     if (!parts)
         status = fail_memory(error);
     for (size_t p = 0; p < n && status == KVOT_OK; p++) {
-        parts[p] = bench->parts[p];
+        parts[p] = bench->decoded.parts[p];
         parts[p].to.tokens = cache->chunks[cache->first_chunk[cache->tables.planes[p].rowset]].rows;
         result->start_tokens = parts[p].to.tokens > result->start_tokens ? parts[p].to.tokens : result->start_tokens;
     }
@@ -161,17 +117,11 @@ static kvot_status measure_start(bench *bench, kvot_bench_result *result, kvot_e
     return status;
 }
 
-static int by_value(const void *left, const void *right) {
-    double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
 static double median(const kvot_bench_pass *rounds, size_t field) {
     double values[ROUNDS];
     for (int r = 0; r < ROUNDS; r++)
         memcpy(&values[r], (const char *)&rounds[r] + field, sizeof values[r]);
-    qsort(values, ROUNDS, sizeof *values, by_value);
-    return values[ROUNDS / 2];
+    return bench_median(values, ROUNDS);
 }
 
 static kvot_status prepare(const input *in, bool cold, kvot_error *error) {
@@ -217,7 +167,7 @@ static kvot_status measure_round(const bench *bench, bool cold, kvot_bench_pass 
     if (status == KVOT_OK && cold)
         status = direct(bench, stored(bench), cold, &after, error);
     if (status == KVOT_OK)
-        status = restore(bench, bench->in_memory, &from_memory, error);
+        status = restore(bench, bench->decoded.file, &from_memory, error);
     if (status != KVOT_OK)
         return status;
     pass->restore = from_file.seconds;
@@ -253,11 +203,7 @@ static kvot_status measure_pass(bench *bench, bool cold, kvot_bench_pass *pass, 
 }
 
 static void bench_free(bench *bench) {
-    direct_memory_free(bench->planes, bench->planes_bytes + 1);
-    kvot_close(bench->in_memory);
-    if (bench->stored)
-        direct_memory_free(bench->stored, stored(bench)->bytes);
-    free(bench->parts);
+    decoded_close(&bench->decoded);
     kvot_close(bench->file);
     input_close(&bench->original);
     input_close(&bench->zstd);
@@ -296,9 +242,7 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
     if (status == KVOT_OK)
         status = raw_compress(&bench.original, directory, &alone, &bench.zstd, error);
     if (status == KVOT_OK)
-        status = make_parts(&bench, result, error);
-    if (status == KVOT_OK)
-        status = open_in_memory(&bench, error);
+        status = decoded_open(&bench.decoded, stored(&bench), error);
     if (status == KVOT_OK)
         status = measure_start(&bench, result, error);
     if (status == KVOT_OK)
@@ -306,6 +250,7 @@ kvot_status kvot_bench(const char *path, const char *original_path, const kvot_r
     if (status == KVOT_OK)
         status = measure_pass(&bench, false, &result->warm, error);
     if (status == KVOT_OK) {
+        describe(&bench, result);
         result->original_bytes = bench.original.bytes;
         result->stored_bytes = stored(&bench)->bytes;
         result->zstd_bytes = bench.zstd.bytes;

@@ -38,7 +38,6 @@ struct sink {
     unsigned n_buffers;
     size_t buffer_bytes, filled;
     uint8_t *memory;
-    size_t memory_bytes;
     uint64_t taken; /* of the pool's memory */
     int direct;     /* descriptor, -1 if there is none */
     ring *ring;
@@ -50,6 +49,10 @@ struct sink {
 
 static memory_share *share_of(const sink *sink) {
     return threads_share(sink->out->run->pool);
+}
+
+static size_t memory_bytes(const sink *sink) {
+    return sink->n_buffers * sink->buffer_bytes;
 }
 
 kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool threads, sink **result, kvot_error *error) {
@@ -66,10 +69,10 @@ kvot_status sink_open(output *out, uint64_t offset, uint64_t expected, bool thre
         free(sink);
         return status;
     }
-    sink->memory_bytes = sink->taken / WRITE_BYTES * WRITE_BYTES;
-    sink->buffer_bytes = small ? sink->memory_bytes : WRITE_BYTES;
-    sink->n_buffers = (unsigned)(sink->memory_bytes / sink->buffer_bytes);
-    sink->memory = kept_take(threads_kept(sink->out->run->pool), sink->memory_bytes);
+    n = sink->taken / WRITE_BYTES;
+    sink->buffer_bytes = small ? n * WRITE_BYTES : WRITE_BYTES;
+    sink->n_buffers = small ? 1 : (unsigned)n;
+    sink->memory = kept_take(threads_kept(sink->out->run->pool), memory_bytes(sink));
     if (!sink->memory) {
         sink_close(sink);
         return fail_memory(error);
@@ -91,7 +94,7 @@ static void open_ring(sink *sink) {
     if (sink->direct >= 0)
         sink->ring = ring_open(sink->direct, sink->n_buffers);
     if (sink->ring)
-        ring_register(sink->ring, sink->memory, sink->memory_bytes);
+        ring_register(sink->ring, sink->memory, memory_bytes(sink));
     sink->no_ring = !sink->ring;
 }
 
@@ -229,7 +232,7 @@ void sink_close(sink *sink) {
     if (sink->direct >= 0)
         close(sink->direct);
     if (!sink->lost)
-        kept_give(threads_kept(sink->out->run->pool), sink->memory, sink->memory_bytes);
+        kept_give(threads_kept(sink->out->run->pool), sink->memory, memory_bytes(sink));
     memory_give(share_of(sink), sink->taken);
     free(sink);
 }

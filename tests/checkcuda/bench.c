@@ -32,16 +32,6 @@ cu_pointer bench_room(const bench *bench, size_t bytes) {
     return memory;
 }
 
-static int by_value(const void *left, const void *right) {
-    double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
-double bench_median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return values[n / 2];
-}
-
 void bench_time(const bench *bench, bench_step *const *steps, const void *const *contexts, int n, double *seconds) {
     enum { MOST = 4 };
     cu_stream stream = bench->lane->stream;

@@ -2,6 +2,7 @@
 #ifndef KVOT_CHECK_CUDA_BENCH_H
 #define KVOT_CHECK_CUDA_BENCH_H
 
+#include "../../lib/bench/median.h"
 #include "../../lib/device/lane.h"
 
 enum { BENCH_HEADS = 8, BENCH_HEAD_DIM = 128, BENCH_CHANNELS = BENCH_HEADS * BENCH_HEAD_DIM, BENCH_REPEATS = 7 };
@@ -28,8 +29,6 @@ typedef void bench_step(const bench *bench, const void *context);
 
 /* Seconds that the device takes for it: the median of several, each after the one before without a pause. */
 void bench_time(const bench *bench, bench_step *const *steps, const void *const *contexts, int n, double *seconds);
-
-double bench_median(double *values, int n);
 
 /* Elements that look like a cache: token r is row r % BENCH_ROWS. */
 enum { BENCH_ROWS = 8 * KERNEL_MAX_ROWS };

@@ -2,6 +2,7 @@
  * cache of one layer would lie in memory. After each pass memcpy copies the tensor, so that both see the same machine.
  * A level too slow to go through all of it in a moment goes on in the next pass where it stopped. */
 #include "bench.h"
+#include "../../lib/bench/median.h"
 #include "data.h"
 #include "random.h"
 
@@ -145,16 +146,6 @@ static double pass(const part *all, uint32_t threads) {
     return now() - start;
 }
 
-static int by_value(const void *left, const void *right) {
-    double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
-static double median(double *values) {
-    qsort(values, REPEATS, sizeof *values, by_value);
-    return values[REPEATS / 2];
-}
-
 static unsigned printed;
 
 static void print(const bench_options *with, const memory *m, const char *kernel, const kernel_table *table,
@@ -209,9 +200,9 @@ static void measure(const bench_options *with, memory *m, const char *kernel, st
         }
         copies[repeat] = pass(&(part){m, NULL, NULL, 0, m->pairs}, with->threads) / (double)m->pairs;
     }
-    double copy = median(copies);
+    double copy = bench_median(copies, REPEATS);
     for (int level = 0; level < levels; level++) {
-        double pair = median(seconds[level]);
+        double pair = bench_median(seconds[level], REPEATS);
         print(with, m, kernel, parts[level].table, 2 * (double)m->chunk_bytes / pair, copy / pair);
     }
 }
