@@ -6,7 +6,7 @@
 #include "../lib/bench/decoded.h"
 #include "../lib/bench/median.h"
 #include "../lib/bench/raw.h"
-#include "../lib/run.h"
+#include "../lib/run/run.h"
 
 #include <pthread.h>
 #include <stdio.h>

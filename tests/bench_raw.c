@@ -2,7 +2,7 @@
  *
  * Usage: bench_raw FILE. Exit code 77 where the kernel refuses either. */
 #include "../lib/bench/raw.h"
-#include "../lib/run.h"
+#include "../lib/run/run.h"
 
 #include <stdio.h>
 

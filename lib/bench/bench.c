@@ -1,6 +1,6 @@
 /* Measuring: a restore into memory, beside reading the original. */
-#include "../restore.h"
-#include "../threads.h"
+#include "../calls/restore.h"
+#include "../run/threads.h"
 #include "decoded.h"
 #include "median.h"
 #include "raw.h"

@@ -2,7 +2,7 @@
 #ifndef KVOT_DECODED_H
 #define KVOT_DECODED_H
 
-#include "../inspect.h"
+#include "../calls/inspect.h"
 
 typedef struct decoded {
     kvot_file *file; /* a copy of it in memory */

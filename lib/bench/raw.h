@@ -3,7 +3,7 @@
 #define KVOT_RAW_H
 
 #include "../io/io.h"
-#include "../io/kept.h"
+#include "../run/kept.h"
 
 /* Each reads all of a file and says in `*seconds` how long that took. What was read is not kept. */
 

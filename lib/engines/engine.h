@@ -5,9 +5,9 @@
 #ifndef KVOT_ENGINE_H
 #define KVOT_ENGINE_H
 
-#include "../cut.h"
+#include "../cache/plan.h"
+#include "../file/cut.h"
 #include "../io/io.h"
-#include "../plan.h"
 
 enum { ENGINE_PROBE_BYTES = 8 };
 

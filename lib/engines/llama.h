@@ -4,7 +4,7 @@
 #define KVOT_LLAMA_H
 
 #include "../../format/format.h"
-#include "../cut.h"
+#include "../file/cut.h"
 #include "../io/cursor.h"
 
 #define LLAMA_SESSION_MAGIC  0x6767736eu /* "ggsn" */

@@ -2,7 +2,7 @@
  * What a sliding window dropped and what a recurrent state was before its last token is not in the main memory. But a
  * checkpoint may have it: then its state, which is that of the last sections of the main memory, stands in for these.
  */
-#include "../plan.h"
+#include "../cache/plan.h"
 #include "llama_cut.h"
 
 #include <stdio.h>

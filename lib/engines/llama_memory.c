@@ -3,7 +3,7 @@
  * attention (one for each cache of the model), recurrent, and the parts of a DSV4 cache. */
 #include "llama.h"
 
-#include "../plan.h"
+#include "../cache/plan.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "reader.h"
 
-#include "../threads.h"
+#include "../run/threads.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #ifndef KVOT_READER_H
 #define KVOT_READER_H
 
-#include "../cache.h"
+#include "../cache/cache.h"
 #include "../codecs/codec.h"
 
 typedef struct reader {

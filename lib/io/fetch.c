@@ -1,6 +1,6 @@
 #include "fetch.h"
 
-#include "../threads.h"
+#include "../run/threads.h"
 #include "direct.h"
 #include "reads.h"
 #include "ring.h"

@@ -1,4 +1,4 @@
-#include "../threads.h"
+#include "../run/threads.h"
 #include "io.h"
 #include "temporary.h"
 

@@ -1,6 +1,6 @@
 #include "sink.h"
 
-#include "../threads.h"
+#include "../run/threads.h"
 #include "direct.h"
 #include "ring.h"
 

@@ -1,8 +1,8 @@
 /* Fuzzes what reads an engine's file: its plan, the rows made of it, and the promise that both together give every byte
  * of the file back. */
 #include "../../lib/engines/engine.h"
+#include "../../lib/cache/rows.h"
 #include "../../lib/codecs/codec.h"
-#include "../../lib/rows.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Fuzzes the reader of .kvot files. Checksums are put right first, so that what lies behind them is reached. */
-#include "../../lib/cut.h"
+#include "../../lib/file/cut.h"
 
 #include <stdlib.h>
 #include <string.h>

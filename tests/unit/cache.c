@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "../../lib/rows.h"
+#include "../../lib/cache/rows.h"
 
 #include <stdlib.h>
 #include <string.h>

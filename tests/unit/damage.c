@@ -3,9 +3,9 @@
  * Each FILE is a small file of an engine. It is cut at every byte; then it is compressed, and the .kvot file is cut at
  * every byte and has every byte changed in two ways, and again after FILE with one row changed was appended to it. What
  * is damaged must be refused, and nothing may be read or written where it should not (the sanitizers see to that). */
+#include "../../lib/cache/rows.h"
 #include "../../lib/engines/engine.h"
 #include "../../lib/file/reader.h"
-#include "../../lib/rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "unit.h"
 
 #include "../../lib/file/reader.h"
-#include "../../lib/run.h"
+#include "../../lib/run/run.h"
 
 #include <glob.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "../../lib/loading_list.h"
+#include "../../lib/calls/loading_list.h"
 
 #include <stdlib.h>
 #include <string.h>

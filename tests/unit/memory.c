@@ -1,7 +1,7 @@
 #include "unit.h"
 
-#include "../../lib/memory.h"
-#include "../../lib/threads.h"
+#include "../../lib/run/memory.h"
+#include "../../lib/run/threads.h"
 
 #include <stdio.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "../../lib/pool.h"
+#include "../../lib/run/pool.h"
 
 #include <pthread.h>
 #include <semaphore.h>
