@@ -1,6 +1,6 @@
 #include "decoded.h"
 
-#include "../io/direct.h"
+#include "../run/pages.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 /* Not a mapping: what is mapped cannot be dropped from the page cache. */
 static kvot_status open_copy(decoded *decoded, const input *stored, kvot_error *error) {
     decoded->stored_bytes = stored->bytes;
-    decoded->stored = direct_memory(stored->bytes);
+    decoded->stored = pages_take(stored->bytes);
     input memory = {.fd = -1, .memory = decoded->stored, .bytes = stored->bytes, .name = strdup(stored->name)};
     kvot_status status = decoded->stored && memory.name ? KVOT_OK : fail_memory(error);
     if (status == KVOT_OK)
@@ -30,7 +30,7 @@ static kvot_status make_parts(decoded *decoded, kvot_error *error) {
     for (size_t p = 0; p < info->n_planes; p++)
         decoded->planes_bytes += plane_room(&info->planes[p]);
     decoded->parts = calloc(info->n_planes + 1, sizeof *decoded->parts);
-    decoded->planes = direct_memory(decoded->planes_bytes + 1);
+    decoded->planes = pages_take(decoded->planes_bytes + 1);
     if (!decoded->parts || !decoded->planes)
         return fail_memory(error);
     memset(decoded->planes, 1, decoded->planes_bytes); /* an engine's cache is there already */
@@ -58,9 +58,9 @@ kvot_status decoded_open(decoded *decoded, const input *stored, kvot_error *erro
 
 void decoded_close(decoded *decoded) {
     if (decoded->planes)
-        direct_memory_free(decoded->planes, decoded->planes_bytes + 1);
+        pages_free(decoded->planes, decoded->planes_bytes + 1);
     free(decoded->parts);
     kvot_close(decoded->file);
     if (decoded->stored)
-        direct_memory_free(decoded->stored, decoded->stored_bytes);
+        pages_free(decoded->stored, decoded->stored_bytes);
 }

@@ -383,3 +383,30 @@ kvot_status cache_scatter_verbatim(const cache *cache, uint32_t block, output *o
                                    kvot_error *error) {
     return move_verbatim(cache, block, NULL, out, (uint8_t *)bytes, error);
 }
+
+uint64_t cache_job_bytes(const cache *cache, cache_job job) {
+    if (job.verbatim)
+        return cache_verbatim_bytes(cache, job.block);
+    uint64_t row_bytes = 0;
+    for (uint32_t p = 0; p < job.unit->n_planes; p++)
+        row_bytes += cache->tables.planes[job.unit->first_plane + p].row_bytes;
+    return row_bytes * job.chunk->rows;
+}
+
+kvot_sizes cache_sizes(const cache *cache, uint64_t stored_bytes) {
+    const format_tables *tables = &cache->tables;
+    kvot_sizes sizes = {.original_bytes = tables->index->source_bytes, .stored_bytes = stored_bytes};
+    for (uint32_t p = 0; p < tables->index->n_planes; p++)
+        if (tables->planes[p].codec != FORMAT_LOSSLESS)
+            sizes.quantized_bytes +=
+                (uint64_t)tables->rowsets[tables->planes[p].rowset].n_rows * tables->planes[p].row_bytes;
+    return sizes;
+}
+
+uint64_t cache_bytes(const cache *cache) {
+    const format_tables *tables = &cache->tables;
+    uint64_t bytes = cache->verbatim_bytes;
+    for (uint32_t p = 0; p < tables->index->n_planes; p++)
+        bytes += (uint64_t)tables->rowsets[tables->planes[p].rowset].n_rows * tables->planes[p].row_bytes;
+    return bytes;
+}

@@ -108,4 +108,13 @@ kvot_status cache_scatter_verbatim(const cache *cache, uint32_t block, output *o
 kvot_status cache_read_cells(const cache *cache, uint32_t plane, uint32_t view, uint32_t cell, uint32_t n,
                              const input *in, void *rows, kvot_error *error);
 
+/* Bytes of the source that a job stands for. */
+uint64_t cache_job_bytes(const cache *cache, cache_job job);
+
+/* What the public calls say about a cache whose .kvot file has `stored_bytes`. */
+kvot_sizes cache_sizes(const cache *cache, uint64_t stored_bytes);
+
+/* Bytes that all jobs together work on, before they are encoded. */
+uint64_t cache_bytes(const cache *cache);
+
 #endif

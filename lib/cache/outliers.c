@@ -23,7 +23,7 @@ static cache_job job_of(const find_context *find, uint64_t job) {
 }
 
 /* Where the rows are: on the device, without copying them, or on the CPU. */
-static kvot_status measure_magnitudes(const find_context *find, run_buffers *buffers, const cache_chunk *rows,
+static kvot_status measure_magnitudes(const find_context *find, codec_buffers *buffers, const cache_chunk *rows,
                                       uint32_t p, kvot_error *error) {
     const format_plane *plane = &find->cache->tables.planes[p];
     kernel_chunk chunk = codec_chunk(plane, rows->rows);
@@ -46,7 +46,7 @@ static kvot_status measure_magnitudes(const find_context *find, run_buffers *buf
 
 static kvot_status work(void *context, uint64_t number, void *memory, kvot_error *error) {
     const find_context *find = context;
-    run_buffers *buffers = memory; /* `other` holds the magnitudes */
+    codec_buffers *buffers = memory; /* `other` holds the magnitudes */
     cache_job job = job_of(find, number);
     uint32_t p = outliers_key_plane(find->cache, job.unit);
     if (p == UINT32_MAX)
@@ -70,7 +70,7 @@ static void keep(kept_row *kept, uint32_t number, kept_row row) {
 
 static kvot_status done(void *context, uint64_t number, void *memory, kvot_error *error) {
     const find_context *find = context;
-    const float *magnitudes = (const float *)((run_buffers *)memory)->other;
+    const float *magnitudes = (const float *)((codec_buffers *)memory)->other;
     cache_job job = job_of(find, number);
     uint32_t p = outliers_key_plane(find->cache, job.unit);
     if (p != UINT32_MAX) {
@@ -81,7 +81,7 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
                 keep(kept + (size_t)h * find->fixed->number, find->fixed->number,
                      (kept_row){magnitudes[(size_t)r * heads + h], job.chunk->first_row + r});
     }
-    return run_progress_add(find->progress, run_job_bytes(find->cache, job), error);
+    return run_progress_add(find->progress, cache_job_bytes(find->cache, job), error);
 }
 
 kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const cache *cache, const source *source,
@@ -111,12 +111,12 @@ kvot_status fixed_outliers_find(fixed_outliers *fixed, uint32_t number, const ca
     pool_jobs jobs = {.count = cache->n_jobs - cache->tables.index->n_verbatim,
                       .pool = progress->run->pool,
                       .threads = run_threads(progress->run, source->place.device),
-                      .slot_bytes = sizeof(run_buffers),
+                      .slot_bytes = sizeof(codec_buffers),
                       .more_bytes = most,
                       .context = &context,
                       .work = work,
                       .done = done,
-                      .drop = run_buffers_free};
+                      .drop = codec_buffers_free};
     return pool_run(&jobs, error);
 }
 

@@ -11,24 +11,6 @@ void plan_free(plan *plan) {
     memset(plan, 0, sizeof *plan);
 }
 
-kvot_status grow(void *array, uint64_t n, uint64_t needed, size_t item_bytes, kvot_error *error) {
-    /* Capacity is the least power of two that holds n, so it need not be kept. */
-    uint64_t capacity = 16;
-    while (capacity < n)
-        capacity *= 2;
-    void *memory;
-    memcpy(&memory, array, sizeof memory);
-    if (memory && needed <= capacity)
-        return KVOT_OK;
-    while (capacity < needed)
-        capacity *= 2;
-    memory = capacity <= SIZE_MAX / item_bytes ? realloc(memory, capacity * item_bytes) : NULL;
-    if (!memory)
-        return fail_memory(error);
-    memcpy(array, &memory, sizeof memory);
-    return KVOT_OK;
-}
-
 kvot_status plan_add_rowset(plan *plan, uint32_t *rowset, kvot_error *error) {
     if (plan->n_rowsets == UINT32_MAX)
         return fail_memory(error);

@@ -8,6 +8,7 @@
 
 #include "../../format/format.h"
 #include "../error.h"
+#include "../run/room.h"
 
 typedef struct plan_cell {
     int32_t position;
@@ -48,8 +49,5 @@ kvot_status plan_add_tensor(plan *plan, uint32_t plane, uint32_t view, kvot_erro
 
 /* Whether planes are of the same layers, kinds and shapes, however they are stored. */
 bool plan_same_planes(const format_plane *a, const format_plane *b, uint32_t n);
-
-/* Grows `*array` to hold `needed` items of `item_bytes`, at least doubling. `n` is what it holds now. */
-kvot_status grow(void *array, uint64_t n, uint64_t needed, size_t item_bytes, kvot_error *error);
 
 #endif

@@ -261,7 +261,7 @@ static kvot_status write(append_context *append, const append_base *base, const 
                                  .run = append->run};
     kvot_status status = in_place_start(&append->target, bytes, writer_append_offset(bytes), error);
     if (status == KVOT_OK)
-        status = writer_open_behind(&writer, &append->target.out, bytes, run_bytes(cache), error);
+        status = writer_open_behind(&writer, &append->target.out, bytes, cache_bytes(cache), error);
     if (status == KVOT_OK)
         status = compress_cache(&compress, error);
     /* Verbatim blocks that may have been written are not committed, and cut off again when the file is closed. */
@@ -269,7 +269,7 @@ static kvot_status write(append_context *append, const append_base *base, const 
     if (status == KVOT_OK && !compress.nothing_new)
         status = in_place_commit(&append->target, error);
     if (status == KVOT_OK)
-        *result = (kvot_append_result){.sizes = run_sizes(cache, end),
+        *result = (kvot_append_result){.sizes = cache_sizes(cache, end),
                                        .written_bytes = end - bytes,
                                        .kept_chunks = compress.kept_chunks,
                                        .new_chunks = compress.new_chunks};

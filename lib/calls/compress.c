@@ -117,7 +117,7 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
         status = writer_stream(compress->writer, encoded->bytes, encoded->about.stored_bytes, &streams[stream].offset,
                                error);
     }
-    run_progress_count(compress->progress, run_job_bytes(compress->cache, job));
+    run_progress_count(compress->progress, cache_job_bytes(compress->cache, job));
     return status;
 }
 
@@ -168,7 +168,8 @@ kvot_status compress_cache(compress_context *compress, kvot_error *error) {
     const kvot_compress_options *options = compress->options;
     fixed_outliers fixed = {0};
     bool fix = options->codec == KVOT_OTT && options->outliers >= 0;
-    run_progress progress = run_progress_start(compress->run, compress->cache, fix && options->outliers > 0 ? 2 : 1);
+    uint64_t bytes = cache_bytes(compress->cache), planes = bytes - compress->cache->verbatim_bytes;
+    run_progress progress = run_progress_start(compress->run, bytes + (fix && options->outliers > 0 ? planes : 0));
     compress->fixed = fix ? &fixed : NULL;
     compress->progress = &progress;
     kvot_status status = fix ? fixed_outliers_find(&fixed, (uint32_t)options->outliers, compress->cache,
@@ -211,9 +212,9 @@ kvot_status compress_to(plan *plan, const source *source, output *out, const kvo
     if (status != KVOT_OK)
         return status;
     compress_context compress = {.cache = &cache, .source = source, .options = options, .writer = &writer, .run = run};
-    if ((status = writer_open(&writer, out, run_bytes(&cache), false, error)) == KVOT_OK &&
+    if ((status = writer_open(&writer, out, cache_bytes(&cache), false, error)) == KVOT_OK &&
         (status = compress_cache(&compress, error)) == KVOT_OK)
-        *sizes = run_sizes(&cache, writer.offset);
+        *sizes = cache_sizes(&cache, writer.offset);
     writer_close(&writer);
     cache_free(&cache);
     return status;

@@ -1,6 +1,8 @@
 /* Compressing arrays in the caller's memory. */
 #include "compress.h"
 
+#include "../engines/engine.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -33,7 +35,7 @@ kvot_status compress_plan_arrays(plan *plan, const kvot_array *shapes, size_t n_
     uint32_t rowset;
     if (n_layers == 0 || n_layers > UINT16_MAX)
         return fail(error, KVOT_E_ARGUMENT, "there must be 1 to %d layers", UINT16_MAX);
-    strcpy(plan->about.engine, "arrays");
+    strcpy(plan->about.engine, ENGINE_ARRAYS);
     snprintf(plan->about.variant, sizeof plan->about.variant, "%zu layer%s", n_layers, n_layers == 1 ? "" : "s");
     kvot_status status = describe(plan, about, error);
     if (status == KVOT_OK)
@@ -71,7 +73,7 @@ kvot_status compress_plan_tokens(plan *plan, uint32_t position, uint32_t tokens,
 }
 
 input compress_ids(const int32_t *ids, size_t n) {
-    return (input){.fd = -1, .memory = (const uint8_t *)ids, .bytes = n * sizeof *ids, .name = "arrays"};
+    return (input){.fd = -1, .memory = (const uint8_t *)ids, .bytes = n * sizeof *ids, .name = ENGINE_ARRAYS};
 }
 
 kvot_status compress_take_array(const run_place *place, unit_encoder *encoder, uint32_t i, const kvot_array *array,

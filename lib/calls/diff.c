@@ -25,7 +25,7 @@ typedef struct diff_context {
 } diff_context;
 
 typedef struct diff_slot {
-    run_buffers buffers;
+    codec_buffers buffers;
     measure measure;
 } diff_slot;
 
@@ -50,7 +50,7 @@ static size_t block_bytes(const diff_context *diff, uint64_t job, uint32_t segme
 static kvot_status work(void *context, uint64_t job, void *memory, kvot_error *error) {
     const diff_context *diff = context;
     diff_slot *slot = memory;
-    run_buffers *b = &slot->buffers;
+    codec_buffers *b = &slot->buffers;
     uint32_t s = segment_of(diff, job);
     uint64_t at;
     size_t n = block_bytes(diff, job, s, &at);
@@ -81,11 +81,11 @@ static kvot_status done(void *context, uint64_t job, void *memory, kvot_error *e
 }
 
 static void drop(void *memory) {
-    run_buffers_free(&((diff_slot *)memory)->buffers);
+    codec_buffers_free(&((diff_slot *)memory)->buffers);
 }
 
 /* What arrays restore to does not say what it is; the index does. */
-static kvot_status plan_of_arrays(diff_side *file, const format_tables *tables, kvot_error *error) {
+static kvot_status plan_of_index(diff_side *file, const format_tables *tables, kvot_error *error) {
     const format_index *index = tables->index;
     plan *plan = &file->plan;
     *plan = (struct plan){.about = *index,
@@ -110,8 +110,8 @@ static kvot_status open_compressed(diff_side *file, input *in, const kvot_run *r
     const format_tables *tables = &reader.cache.tables;
     status = restore_unnamed(&reader, &file->in, NULL, run, error);
     if (status == KVOT_OK)
-        status = strcmp(tables->index->engine, "arrays") == 0 ? plan_of_arrays(file, tables, error)
-                                                              : engine_read(&file->in, &file->plan, error);
+        status = engine_has_files(tables->index->engine) ? engine_read(&file->in, &file->plan, error)
+                                                         : plan_of_index(file, tables, error);
     reader_close(&reader);
     return status;
 }

@@ -42,14 +42,14 @@ static share share_of(const kvot_part *part, const cache_chunk *chunk) {
 }
 
 /* Decodes a whole chunk to where the array has it on the device. KVOT_E_MEMORY if the device has none left. */
-static kvot_status decode_on_device(const kvot_loading *loading, run_buffers *b, const loading_part *part, share share,
-                                    uint32_t stream, const uint8_t *stored, kvot_error *error) {
+static kvot_status decode_on_device(const kvot_loading *loading, codec_buffers *b, const loading_part *part,
+                                    share share, uint32_t stream, const uint8_t *stored, kvot_error *error) {
     lane_rows rows = array_on_device(&part->part.to, share.row);
     return reader_decode_on_lane(loading->reader, &b->codec, stream, part->plane, share.rows, stored, &rows, error);
 }
 
 /* Copies rows that were decoded in host memory to an array on the device. */
-static kvot_status copy_to_device(const kvot_loading *loading, run_buffers *b, const loading_part *part, share share,
+static kvot_status copy_to_device(const kvot_loading *loading, codec_buffers *b, const loading_part *part, share share,
                                   const uint8_t *rows, kvot_error *error) {
     const kvot_array *to = &part->part.to;
     size_t elements = (size_t)share.rows * to->heads * to->head_dim;
@@ -68,7 +68,7 @@ static kvot_status copy_to_device(const kvot_loading *loading, run_buffers *b, c
     return lane_write_rows(b->codec.lane, &at, share.rows, rows, error);
 }
 
-static kvot_status load(const kvot_loading *loading, run_buffers *b, const loading_part *part, share share,
+static kvot_status load(const kvot_loading *loading, codec_buffers *b, const loading_part *part, share share,
                         uint32_t stream, const uint8_t *stored, kvot_error *error) {
     const format_plane *plane = part->plane;
     const kvot_array *to = &part->part.to;
@@ -222,13 +222,13 @@ kvot_status kvot_loading_start(kvot_file *file, const kvot_part *parts, size_t n
                            .first = loading->list.first_layer,
                            .pool = run->pool,
                            .threads = run_threads(run, loading->place.device),
-                           .slot_bytes = sizeof(run_buffers),
+                           .slot_bytes = sizeof(codec_buffers),
                            .context = loading,
                            .work = work,
                            .told = run_told,
                            .told_context = &loading->progress,
                            .ended = ended,
-                           .drop = run_buffers_free};
+                           .drop = codec_buffers_free};
         *result = loading; /* before `ready` is called, which may cancel */
         status = fetch_start(&jobs, &loading->fetch, error);
     }

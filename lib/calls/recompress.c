@@ -1,4 +1,5 @@
 /* Recompressing: restored, compressed otherwise, and verified before the new file takes its name. */
+#include "../engines/engine.h"
 #include "../engines/model.h"
 #include "compress.h"
 #include "restore.h"
@@ -83,7 +84,7 @@ static kvot_status recompress_file(const reader *old, const char *output_path, c
                                    const kvot_run *run, kvot_sizes *sizes, kvot_error *error) {
     source source = {0};
     output out;
-    if (strcmp(old->cache.tables.index->engine, "arrays") == 0)
+    if (!engine_has_files(old->cache.tables.index->engine))
         return fail(error, KVOT_E_UNSUPPORTED, "%s: holds arrays, which are compressed only from where they were",
                     old->in.name);
     kvot_status status = run_place_open(NULL, run, &source.place, error);

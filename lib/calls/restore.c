@@ -1,6 +1,7 @@
 /* Restoring: streams read ahead, a codec, chunks scattered to where the engine had them. */
 #include "restore.h"
 
+#include "../engines/engine.h"
 #include "../file/cut.h"
 #include "../file/wanted.h"
 #include "../run/run.h"
@@ -20,7 +21,7 @@ static kvot_status work(void *context, size_t range, const uint8_t *stored, void
     const cache *cache = restore->target;
     const wanted_stream *of = &restore->wanted->streams[range];
     size_t bytes = wanted_bytes(cache, of);
-    run_buffers *b = memory;
+    codec_buffers *b = memory;
     uint8_t *rows;
     kvot_status status = codec_open_lane(&b->codec, restore->device, NULL, error);
     if (status == KVOT_OK)
@@ -69,17 +70,26 @@ static kvot_status restore_to(const reader *reader, const cache *target, output 
                            .count = wanted.count,
                            .pool = run->pool,
                            .threads = run_threads(run, device),
-                           .slot_bytes = sizeof(run_buffers),
+                           .slot_bytes = sizeof(codec_buffers),
                            .more_bytes = wanted_need(&wanted, target, 1),
                            .context = &context,
                            .work = work,
                            .told = run_told,
                            .told_context = &progress,
-                           .drop = run_buffers_free};
+                           .drop = codec_buffers_free};
         status = fetch_run(&jobs, NULL, error);
     }
     wanted_free(&wanted);
     return status;
+}
+
+/* Works out the part that `options` ask for, and writes all of it but for the planes. */
+static kvot_status cut_part(cut *cut, const reader *reader, const kvot_restore_options *options, output *out,
+                            const kvot_run *run, kvot_error *error) {
+    kvot_status status = cut_open(cut, reader, options, out, run, error);
+    if (status == KVOT_OK)
+        status = engine_cut(cut, error);
+    return status == KVOT_OK ? cut_finish(cut, error) : status;
 }
 
 /* Restores what `options` ask for, all if there are none, to an output that is open. */
@@ -91,13 +101,13 @@ static kvot_status restore_part(const reader *reader, const kvot_restore_options
     cut cut = {.in.fd = -1};
     if (whole)
         output_hold(out, tables->index->source_bytes);
-    kvot_status status = whole ? KVOT_OK : cut_open(&cut, reader, options, out, run, error);
+    kvot_status status = whole ? KVOT_OK : cut_part(&cut, reader, options, out, run, error);
     for (uint32_t block = 0; !whole && block < tables->index->n_verbatim; block++)
         read += tables->streams[block].stored_bytes;
     if (status == KVOT_OK)
         status = restore_to(reader, whole ? &reader->cache : &cut.cache, out, run, device, &read, error);
     if (status == KVOT_OK && sizes) {
-        *sizes = run_sizes(&reader->cache, reader->in.bytes);
+        *sizes = cache_sizes(&reader->cache, reader->in.bytes);
         sizes->bytes_read = read;
         sizes->bytes_written = whole ? sizes->original_bytes : cut.bytes;
     }

@@ -301,7 +301,7 @@ kvot_status kvot_writer_finish(kvot_writer *to, uint32_t tokens, const int32_t *
     if (status == KVOT_OK)
         status = output_commit(&to->out, error);
     if (status == KVOT_OK && sizes)
-        *sizes = run_sizes(&cache, to->file.offset);
+        *sizes = cache_sizes(&cache, to->file.offset);
     cache_free(&cache);
     kvot_writer_abort(to);
     return status;

@@ -11,7 +11,7 @@
 #include <string.h>
 
 typedef struct verify_slot {
-    run_buffers buffers; /* `other` holds the original's rows */
+    codec_buffers buffers; /* `other` holds the original's rows */
     uint8_t *repeat;
     size_t repeat_bytes;
 } verify_slot;
@@ -37,7 +37,7 @@ static kvot_status differs_in(const verify_context *verify, const cache_chunk *c
     return differs(verify, where, error);
 }
 
-static kvot_status verify_block(const verify_context *verify, run_buffers *b, uint32_t block, kvot_error *error) {
+static kvot_status verify_block(const verify_context *verify, codec_buffers *b, uint32_t block, kvot_error *error) {
     const cache *cache = &verify->reader->cache;
     kvot_status status = cache_gather_verbatim(cache, block, verify->original, b->other, error);
     if (status == KVOT_OK && memcmp(b->rows, b->other, cache_verbatim_bytes(cache, block)) != 0)
@@ -73,7 +73,7 @@ static kvot_status verify_chunk(const verify_context *verify, verify_slot *slot,
                                 kvot_error *error) {
     const cache *cache = &verify->reader->cache;
     const format_plane *plane = &cache->tables.planes[of->plane];
-    run_buffers *b = &slot->buffers;
+    codec_buffers *b = &slot->buffers;
     kvot_status status = cache_gather(cache, of->plane, of->chunk, verify->original, b->other, error);
     if (status == KVOT_OK && plane->codec == FORMAT_LOSSLESS && memcmp(b->rows, b->other, bytes) != 0)
         status = differs_in(verify, of->chunk, plane, "is stored without loss and differs", error);
@@ -90,7 +90,7 @@ static kvot_status work(void *context, size_t range, const uint8_t *stored, void
     const cache *cache = &verify->reader->cache;
     const wanted_stream *of = &verify->wanted->streams[range];
     verify_slot *slot = memory;
-    run_buffers *b = &slot->buffers;
+    codec_buffers *b = &slot->buffers;
     size_t bytes = wanted_bytes(cache, of);
     kvot_status status = make_room(&b->rows, &b->rows_bytes, bytes, error);
     if (status == KVOT_OK)
@@ -107,7 +107,7 @@ static kvot_status work(void *context, size_t range, const uint8_t *stored, void
 
 static void drop(void *memory) {
     verify_slot *slot = memory;
-    run_buffers_free(&slot->buffers);
+    codec_buffers_free(&slot->buffers);
     free(slot->repeat);
 }
 
@@ -116,7 +116,7 @@ static kvot_status verify_all(const reader *reader, const input *original, const
     const cache *cache = &verify->reader->cache;
     if (verify->original && verify->original->bytes != cache->tables.index->source_bytes)
         return differs(verify, "it has another length", error);
-    run_progress progress = run_progress_start(run, cache, 1);
+    run_progress progress = run_progress_start(run, cache_bytes(cache));
     wanted wanted;
     verify->progress = &progress;
     verify->wanted = &wanted;

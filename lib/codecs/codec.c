@@ -20,6 +20,13 @@ void codec_context_free(codec_context *context) {
     *context = (codec_context){0};
 }
 
+void codec_buffers_free(void *memory) {
+    codec_buffers *buffers = memory;
+    codec_context_free(&buffers->codec);
+    free(buffers->rows);
+    free(buffers->other);
+}
+
 uint64_t codec_context_bytes(const format_plane *plane, uint32_t n) {
     enum { ZSTD_BYTES = 2 << 20 }; /* of a compressor, at the level that is used; a decompressor has less */
     return plane->codec == FORMAT_LOSSLESS ? ZSTD_BYTES + (uint64_t)n * plane->row_bytes : 0;
@@ -28,18 +35,6 @@ uint64_t codec_context_bytes(const format_plane *plane, uint32_t n) {
 uint64_t codec_stream_bytes(const format_plane *plane, uint32_t n) {
     uint64_t exact = (uint64_t)n * (plane->row_bytes + 2ull * plane->heads); /* if all of it is exact */
     return codec_of(plane->codec)->bound(plane, n, NULL) + (plane->codec == FORMAT_LOSSLESS ? 0 : exact);
-}
-
-kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error *error) {
-    if (needed <= *bytes && *buffer)
-        return KVOT_OK;
-    free(*buffer);
-    *bytes = 0;
-    *buffer = aligned_alloc(64, (needed + 64) / 64 * 64);
-    if (!*buffer)
-        return fail_memory(error);
-    *bytes = needed;
-    return KVOT_OK;
 }
 
 kvot_status codec_need_lane(codec_context *context, device *device, void *const *stream, kvot_error *error) {

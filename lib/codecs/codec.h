@@ -6,6 +6,7 @@
 #include "../../kernels/kernels.h"
 #include "../device/cuda.h"
 #include "../error.h"
+#include "../run/room.h"
 
 /* What a thread keeps between chunks. Zeroed to begin with. */
 typedef struct codec_context {
@@ -28,13 +29,20 @@ kvot_status codec_need_lane(codec_context *context, device *device, void *const 
 uint64_t codec_context_bytes(const format_plane *plane, uint32_t n);
 uint64_t codec_stream_bytes(const format_plane *plane, uint32_t n);
 
-/* Makes `*buffer` hold `needed` bytes; what it held may be lost. */
-kvot_status make_room(uint8_t **buffer, size_t *bytes, size_t needed, kvot_error *error);
-
 /* Room for `bytes` bytes of rows of plane `i` of a unit: pinned memory of the lane, if there is one that has some left,
  * else `*own`, which is the caller's and grows as needed. */
 kvot_status codec_rows_room(codec_context *context, uint32_t i, uint8_t **own, size_t *own_bytes, size_t bytes,
                             uint8_t **rows, kvot_error *error);
+
+/* What a worker needs to decode: one lies at the start of every slot. Zeroed to begin with. */
+typedef struct codec_buffers {
+    codec_context codec;
+    uint8_t *rows, *other;
+    size_t rows_bytes, other_bytes;
+} codec_buffers;
+
+/* As pool_jobs and fetch_jobs want it. */
+void codec_buffers_free(void *buffers);
 
 typedef struct codec {
     format_stream_type stream_type;

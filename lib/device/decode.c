@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-static kvot_status make_room(lane *lane, const lane_plane *plane, const lane_codes *codes, size_t row_bytes,
-                             kvot_error *error) {
+static kvot_status make_buffers(lane *lane, const lane_plane *plane, const lane_codes *codes, size_t row_bytes,
+                                kvot_error *error) {
     lane_memory *on_device = &lane->on_device[LANE_K], *pinned = &lane->pinned[LANE_K];
     kvot_status status = lane_room(lane, &on_device->block, codes->bytes, error);
     if (status == KVOT_OK)
@@ -34,7 +34,7 @@ static kvot_status put_exact(lane *lane, const cuda_plane *of, const lane_codes 
 static kvot_status decode(lane *lane, const lane_chunks *chunks, const lane_plane *plane, const lane_codes *codes,
                           kvot_error *error) {
     size_t row_bytes = lane_row_bytes(&plane->chunk) * chunks->rows;
-    kvot_status status = make_room(lane, plane, codes, row_bytes, error);
+    kvot_status status = make_buffers(lane, plane, codes, row_bytes, error);
     if (status != KVOT_OK)
         return status;
     lane_memory *on_device = &lane->on_device[LANE_K];

@@ -68,7 +68,7 @@ static void place(encoding *encoding) {
     }
 }
 
-static kvot_status make_room(encoding *encoding, const lane_plane *const planes[LANE_PLANES], kvot_error *error) {
+static kvot_status make_buffers(encoding *encoding, const lane_plane *const planes[LANE_PLANES], kvot_error *error) {
     size_t sizes = 0;
     for (int p = 0; p < LANE_PLANES; p++) {
         kvot_status status = planes[p] ? set_up(encoding, p, planes[p], error) : KVOT_OK;
@@ -203,7 +203,7 @@ kvot_status lane_encode(lane *lane, const lane_chunks *chunks, const lane_plane 
     kvot_status status = device_enter(lane->device, error);
     if (status != KVOT_OK)
         return status;
-    status = make_room(&encoding, (const lane_plane *[]){keys, values}, error);
+    status = make_buffers(&encoding, (const lane_plane *[]){keys, values}, error);
     if (status == KVOT_OK)
         status = run(&encoding, exact, error);
     for (int p = 0; p < LANE_PLANES && status == KVOT_OK; p++)

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-extern const engine engine_llama;
+extern const engine engine_arrays, engine_llama;
 
-static const engine *const engines[] = {&engine_llama, NULL};
+static const engine *const engines[] = {&engine_arrays, &engine_llama, NULL};
 
 /* Says what a file is that we do not read, where that is plain to see. */
 static kvot_status refuse(const input *in, const uint8_t *start, size_t n, kvot_error *error) {
@@ -32,7 +32,7 @@ static kvot_status find(const input *in, const engine **found, kvot_error *error
     if (status != KVOT_OK)
         return status;
     for (const engine *const *engine = engines; *engine; engine++) {
-        if (!(*engine)->probe(start, n))
+        if (!(*engine)->probe || !(*engine)->probe(start, n))
             continue;
         if (*found)
             return fail(error, KVOT_E_UNKNOWN, "%s: could be a file of %s or of %s", in->name, (*found)->name,
@@ -55,8 +55,20 @@ kvot_status engine_read(const input *in, plan *plan, kvot_error *error) {
     return status;
 }
 
+/* The engine of this name if it has no files, by which it could be found. */
+static const engine *without_files(const char *name) {
+    for (const engine *const *engine = engines; *engine; engine++)
+        if (!(*engine)->probe && strcmp((*engine)->name, name) == 0)
+            return *engine;
+    return NULL;
+}
+
+bool engine_has_files(const char *name) {
+    return !without_files(name);
+}
+
 kvot_status engine_cut(cut *cut, kvot_error *error) {
-    const engine *found;
-    kvot_status status = find(&cut->in, &found, error);
+    const engine *found = without_files(cut->reader->cache.tables.index->engine);
+    kvot_status status = found ? KVOT_OK : find(&cut->in, &found, error);
     return status == KVOT_OK ? found->cut(cut, error) : status;
 }

@@ -1,7 +1,5 @@
 #include "cut.h"
 
-#include "../engines/engine.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,36 +128,6 @@ kvot_status cut_rows(cut *cut, uint64_t at, const format_plane *like, cut_cells 
     cut->cells[view] = cells;
     cut->views[view].n_cells = cells->kept;
     cut->bytes += (uint64_t)cells->kept * plane->row_bytes;
-    return status;
-}
-
-/* Arrays of no engine: all planes have the same tokens; token ids from the start of the sequence may come before. */
-static kvot_status cut_arrays(cut *cut, kvot_error *error) {
-    const kvot_restore_options *options = cut->options;
-    const char *name = cut->reader->in.name;
-    const format_tables *tables = &cut->reader->cache.tables;
-    uint32_t layers = 0, n_cells = tables->index->n_views > 0 ? tables->views[0].n_cells : 0;
-    if (options->tokens > n_cells)
-        return fail(error, KVOT_E_ARGUMENT, "%s: holds %u tokens", name, n_cells);
-    cut_cells *cells = cut_new_cells(cut, n_cells, error);
-    kvot_status status =
-        cells ? cut_keep(cells, 0, options->tokens ? (uint32_t)options->tokens : n_cells, error) : KVOT_E_MEMORY;
-    for (uint32_t p = 0; p < tables->index->n_planes; p++)
-        layers = tables->planes[p].layer >= layers ? tables->planes[p].layer + 1 : layers;
-    if (options->end_layer > layers)
-        return fail(error, KVOT_E_ARGUMENT, "%s: holds %u layers", name, layers);
-    uint64_t ids = tables->index->n_tokens, end = cut->reader->cache.chunks[0].first_position + options->tokens;
-    ids = options->tokens && end < ids ? end : ids;
-    for (uint32_t i = 0; i < tables->index->n_segments && status == KVOT_OK; i++) {
-        const format_segment *segment = &tables->segments[i];
-        if (segment->plane == FORMAT_VERBATIM) {
-            status = cut_copy(cut, cut->segment_at[i], cut->segment_at[i] + ids * sizeof(int32_t), error);
-            continue;
-        }
-        const format_plane *plane = &tables->planes[segment->plane];
-        if (cut_keeps_layer(cut, plane->layer))
-            status = cut_rows(cut, cut->segment_at[i], plane, cells, error);
-    }
     return status;
 }
 
@@ -299,13 +267,11 @@ kvot_status cut_open(cut *cut, const reader *reader, const kvot_restore_options 
     if (options->first_layer > 0 && options->first_layer >= options->end_layer)
         return fail(error, KVOT_E_ARGUMENT, "layers %u to %u are none", options->first_layer, options->end_layer);
     kvot_status status = start(cut, error);
-    bool arrays = strcmp(reader->cache.tables.index->engine, "arrays") == 0;
-    if (status == KVOT_OK)
-        status = spool_verbatim(cut, run, error);
-    if (status == KVOT_OK)
-        status = arrays ? cut_arrays(cut, error) : engine_cut(cut, error);
-    if (status == KVOT_OK)
-        status = flush(cut, error);
+    return status == KVOT_OK ? spool_verbatim(cut, run, error) : status;
+}
+
+kvot_status cut_finish(cut *cut, kvot_error *error) {
+    kvot_status status = flush(cut, error);
     return status == KVOT_OK ? cut_pieces(cut, error) : status;
 }
 

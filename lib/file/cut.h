@@ -41,10 +41,12 @@ typedef struct cut {
     uint64_t *segment_at; /* where each segment of the whole file is */
 } cut;
 
-/* Works the shorter file out, and writes all of it but for the planes to `out`. KVOT_E_ARGUMENT if there is no such
- * file. `cut` is to be given to cut_close, also on failure. */
+/* Begins: nothing of the whole file stays yet. Then an engine puts together what does (engine_cut), to `out` all of it
+ * but for the planes, and cut_finish works out the rest of `cache`. KVOT_E_ARGUMENT if there is no such part. `cut` is
+ * to be given to cut_close, also on failure. */
 kvot_status cut_open(cut *cut, const reader *reader, const kvot_restore_options *options, output *out,
                      const kvot_run *run, kvot_error *error);
+kvot_status cut_finish(cut *cut, kvot_error *error);
 void cut_close(cut *cut);
 
 /* ---- for engines ---- */

@@ -33,7 +33,8 @@ uint32_t wanted_rows(const cache *cache, const wanted_stream *of);
 const format_plane *wanted_plane(const cache *cache, const wanted_stream *of);
 size_t wanted_bytes(const cache *cache, const wanted_stream *of);
 
-/* What run_buffers take at the most for decoding any of the streams, `copies` being how many there are of the rows. */
+/* What codec_buffers take at the most for decoding any of the streams, `copies` being how many there are of the rows.
+ */
 uint64_t wanted_need(const wanted *wanted, const cache *cache, unsigned copies);
 
 #endif

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,31 +16,6 @@ int direct_open(int fd, int access) {
     char name[32];
     snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
     return open(name, access | O_DIRECT | O_CLOEXEC);
-}
-
-enum { LARGE_PAGE = 2 << 20 };
-
-/* Also where a page has 64 KiB: munmap refuses anything else. */
-static size_t whole_pages(size_t bytes) {
-    return (bytes + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
-}
-
-uint8_t *direct_memory(size_t bytes) {
-    bytes = whole_pages(bytes);
-    uint8_t *memory = mmap(NULL, bytes + LARGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        return NULL;
-    size_t before = (LARGE_PAGE - (uintptr_t)memory % LARGE_PAGE) % LARGE_PAGE;
-    if (before > 0)
-        munmap(memory, before);
-    munmap(memory + before + bytes, LARGE_PAGE - before);
-    madvise(memory + before, bytes, MADV_HUGEPAGE); /* fewer pages to pin; as well without */
-    return memory + before;
-}
-
-void direct_memory_free(uint8_t *memory, size_t bytes) {
-    if (memory)
-        munmap(memory, whole_pages(bytes));
 }
 
 /* One page, without waiting for the disk. RWF_NOWAIT starts to read ahead what it does not find (Linux 6.18: up to 8

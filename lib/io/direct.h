@@ -20,13 +20,6 @@ static inline uint64_t direct_up(uint64_t offset) {
 /* Opens the file behind `fd` once more with O_DIRECT, for `access` (O_RDONLY or O_WRONLY). -1 where that is refused. */
 int direct_open(int fd, int access);
 
-/* Buffers of transfers lie at multiples of this: a disk was a quarter slower with others. */
-#define DIRECT_BUFFER_ALIGN (256u << 10)
-
-/* Memory for transfers: zeroed, in large pages where there are any, and aligned to them. NULL if there is none. */
-uint8_t *direct_memory(size_t bytes);
-void direct_memory_free(uint8_t *memory, size_t bytes);
-
 /* Whether the page cache holds all of these bytes of a file. May say no where it cannot be asked. */
 bool direct_is_cached(int fd, uint64_t offset, size_t n);
 

@@ -1,8 +1,8 @@
 #include "fetch.h"
 
+#include "../run/pages.h"
 #include "../run/threads.h"
 #include "direct.h"
-#include "reads.h"
 #include "ring.h"
 
 #include <errno.h>
@@ -428,7 +428,7 @@ kvot_status fetch_start(const fetch_jobs *jobs, fetch **result, kvot_error *erro
         f->n_first++;
     if (f->n_first <= FIRST_READS) /* a second read beside a single first one delays it little, and saves more */
         f->n_first = 0;
-    f->buffer_bytes = (largest + DIRECT_BUFFER_ALIGN - 1) / DIRECT_BUFFER_ALIGN * DIRECT_BUFFER_ALIGN;
+    f->buffer_bytes = (largest + PAGES_ALIGN - 1) / PAGES_ALIGN * PAGES_ALIGN;
     unsigned threads = threads_of(jobs->pool, jobs->threads);
     f->offer = (threads_offer){.work = worker, .context = f, .most = threads};
     if (threads > f->n_reads)

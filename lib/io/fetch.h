@@ -9,11 +9,7 @@
 #define KVOT_FETCH_H
 
 #include "io.h"
-
-typedef struct fetch_range {
-    uint64_t offset; /* starts and ends inside the file */
-    uint32_t bytes;
-} fetch_range;
+#include "reads.h"
 
 typedef struct fetch_jobs {
     const input *in;

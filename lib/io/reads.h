@@ -2,7 +2,12 @@
 #ifndef KVOT_READS_H
 #define KVOT_READS_H
 
-#include "fetch.h"
+#include "../error.h"
+
+typedef struct fetch_range {
+    uint64_t offset; /* starts and ends inside the file */
+    uint32_t bytes;
+} fetch_range;
 
 typedef struct fetch_read {
     uint64_t offset; /* a multiple of DIRECT_ALIGN, as is the end, but for that of the file */

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <linux/magic.h>
-#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,44 +104,6 @@ static void sweep(int directory, const char *start) {
     closedir(entries);
 }
 
-typedef struct swept_directory {
-    dev_t device;
-    ino_t number;
-} swept_directory;
-
-static int by_number(const void *left, const void *right) {
-    const swept_directory *a = left, *b = right;
-    if (a->number != b->number)
-        return a->number < b->number ? -1 : 1;
-    return a->device < b->device ? -1 : a->device > b->device;
-}
-
-/* Whether a directory is to be swept: the first time that it is seen, or if there is no memory to know. */
-static bool see(temporary_swept *swept, int directory) {
-    struct stat about;
-    swept_directory *new = fstat(directory, &about) == 0 ? malloc(sizeof *new) : NULL;
-    if (!new)
-        return true;
-    *new = (swept_directory){about.st_dev, about.st_ino};
-    pthread_mutex_lock(&swept->lock);
-    swept_directory **known = tsearch(new, &swept->directories, by_number);
-    bool first = !known || *known == new;
-    pthread_mutex_unlock(&swept->lock);
-    if (!known || *known != new)
-        free(new);
-    return first;
-}
-
-void temporary_swept_open(temporary_swept *swept) {
-    *swept = (temporary_swept){NULL};
-    pthread_mutex_init(&swept->lock, NULL);
-}
-
-void temporary_swept_close(temporary_swept *swept) {
-    tdestroy(swept->directories, free);
-    pthread_mutex_destroy(&swept->lock);
-}
-
 /* Locks a file that was just made. -1 on failure; errno is EEXIST if a sweeper has it, and another must be made. */
 static int keep(int fd) {
     struct stat about;
@@ -181,7 +142,7 @@ static int make(const char *name, unsigned mode) {
     return fd;
 }
 
-int temporary_open(int directory, const char *path, unsigned mode, temporary_swept *swept, char **name) {
+int temporary_open(int directory, const char *path, unsigned mode, swept *swept, char **name) {
     enum { TRIES = 100, NAME = 200 }; /* of the target's name this much, so that a long one does not become too long */
     char *copy = strdup(path), *copy2 = strdup(path), *start = NULL;
     int length = -1, fd = -1;
@@ -190,7 +151,7 @@ int temporary_open(int directory, const char *path, unsigned mode, temporary_swe
         length = asprintf(name, "%s/%sXXXXXX", dirname(copy2), start);
     else
         start = NULL;
-    if (length >= 0 && directory >= 0 && (!swept || see(swept, directory)))
+    if (length >= 0 && directory >= 0 && (!swept || swept_see(swept, directory)))
         sweep(directory, swept ? NULL : start);
     free(copy);
     free(copy2);

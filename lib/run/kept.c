@@ -1,6 +1,6 @@
 #include "kept.h"
 
-#include "../io/direct.h"
+#include "pages.h"
 
 #include <string.h>
 
@@ -21,7 +21,7 @@ static struct kept_region take(kept *kept, unsigned i) {
 void kept_close(kept *kept) {
     while (kept->n > 0) {
         struct kept_region region = take(kept, kept->n - 1);
-        direct_memory_free(region.memory, region.bytes);
+        pages_free(region.memory, region.bytes);
     }
     pthread_mutex_destroy(&kept->lock);
 }
@@ -35,18 +35,18 @@ uint8_t *kept_take(kept *kept, size_t bytes) {
                 memory = take(kept, i).memory;
         pthread_mutex_unlock(&kept->lock);
     }
-    return memory ? memory : direct_memory(bytes);
+    return memory ? memory : pages_take(bytes);
 }
 
 void kept_give(kept *kept, uint8_t *memory, size_t bytes) {
     if (!kept || !memory || bytes > kept->limit) {
-        direct_memory_free(memory, bytes);
+        pages_free(memory, bytes);
         return;
     }
     pthread_mutex_lock(&kept->lock);
     while (kept->n == KEPT_REGIONS || kept->bytes + bytes > kept->limit) { /* the one that was not used for longest */
         struct kept_region oldest = take(kept, 0);
-        direct_memory_free(oldest.memory, oldest.bytes);
+        pages_free(oldest.memory, oldest.bytes);
     }
     kept->regions[kept->n++] = (struct kept_region){memory, bytes};
     kept->bytes += bytes;

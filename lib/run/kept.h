@@ -23,7 +23,7 @@ typedef struct kept {
 void kept_open(kept *kept, uint64_t limit);
 void kept_close(kept *kept);
 
-/* As direct_memory and direct_memory_free, which they are if `kept` is NULL; but what was kept is not zeroed. Any
+/* As pages_take and pages_free, which they are if `kept` is NULL; but what was kept is not zeroed. Any
  * thread. */
 uint8_t *kept_take(kept *kept, size_t bytes);
 void kept_give(kept *kept, uint8_t *memory, size_t bytes);

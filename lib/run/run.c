@@ -89,35 +89,7 @@ unsigned run_threads(const kvot_run *run, const device *device) {
     return run->threads == 0 && device && threads_processors() < STAGES ? STAGES : run->threads;
 }
 
-uint64_t run_job_bytes(const cache *cache, cache_job job) {
-    if (job.verbatim)
-        return cache_verbatim_bytes(cache, job.block);
-    uint64_t row_bytes = 0;
-    for (uint32_t p = 0; p < job.unit->n_planes; p++)
-        row_bytes += cache->tables.planes[job.unit->first_plane + p].row_bytes;
-    return row_bytes * job.chunk->rows;
-}
-
-kvot_sizes run_sizes(const cache *cache, uint64_t stored_bytes) {
-    const format_tables *tables = &cache->tables;
-    kvot_sizes sizes = {.original_bytes = tables->index->source_bytes, .stored_bytes = stored_bytes};
-    for (uint32_t p = 0; p < tables->index->n_planes; p++)
-        if (tables->planes[p].codec != FORMAT_LOSSLESS)
-            sizes.quantized_bytes +=
-                (uint64_t)tables->rowsets[tables->planes[p].rowset].n_rows * tables->planes[p].row_bytes;
-    return sizes;
-}
-
-uint64_t run_bytes(const cache *cache) {
-    const format_tables *tables = &cache->tables;
-    uint64_t bytes = cache->verbatim_bytes;
-    for (uint32_t p = 0; p < tables->index->n_planes; p++)
-        bytes += (uint64_t)tables->rowsets[tables->planes[p].rowset].n_rows * tables->planes[p].row_bytes;
-    return bytes;
-}
-
-run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes) {
-    uint64_t total = run_bytes(cache) * passes - cache->verbatim_bytes * (passes - 1);
+run_progress run_progress_start(const kvot_run *run, uint64_t total) {
     return (run_progress){.run = run, .total = total};
 }
 
@@ -145,11 +117,4 @@ kvot_status run_told(void *progress, kvot_error *error) {
 kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error) {
     run_progress_count(progress, bytes);
     return run_progress_tell(progress, error);
-}
-
-void run_buffers_free(void *memory) {
-    run_buffers *buffers = memory;
-    codec_context_free(&buffers->codec);
-    free(buffers->rows);
-    free(buffers->other);
 }

@@ -2,8 +2,7 @@
 #ifndef KVOT_RUN_H
 #define KVOT_RUN_H
 
-#include "../cache/cache.h"
-#include "../codecs/codec.h"
+#include "../device/cuda.h"
 #include "pool.h"
 
 /* KVOT_E_DEVICE if the level of kernels that KVOT_CPU asks for is not there. */
@@ -43,12 +42,6 @@ typedef struct run_call {
 const kvot_run *run_call_open(run_call *call, const kvot_run *run, const char *path);
 void run_call_close(run_call *call);
 
-/* Bytes of the source that a job stands for. */
-uint64_t run_job_bytes(const cache *cache, cache_job job);
-
-/* What the public calls say about a cache whose .kvot file has `stored_bytes`. */
-kvot_sizes run_sizes(const cache *cache, uint64_t stored_bytes);
-
 /* Counts progress and asks whether to go on. */
 typedef struct run_progress {
     const kvot_run *run;
@@ -56,11 +49,8 @@ typedef struct run_progress {
     uint64_t total, told;
 } run_progress;
 
-/* All jobs once, and those that are not verbatim `passes` times. */
-run_progress run_progress_start(const kvot_run *run, const cache *cache, unsigned passes);
-
-/* Bytes that all jobs together work on, before they are encoded. */
-uint64_t run_bytes(const cache *cache);
+/* `total`: bytes that are to be counted. */
+run_progress run_progress_start(const kvot_run *run, uint64_t total);
 
 /* Bytes that are done: any thread. */
 void run_progress_count(run_progress *progress, uint64_t bytes);
@@ -73,15 +63,5 @@ kvot_status run_told(void *progress, kvot_error *error);
 
 /* Both, on the caller's thread. */
 kvot_status run_progress_add(run_progress *progress, uint64_t bytes, kvot_error *error);
-
-/* What a worker needs to decode: one lies at the start of every slot. Zeroed to begin with. */
-typedef struct run_buffers {
-    codec_context codec;
-    uint8_t *rows, *other;
-    size_t rows_bytes, other_bytes;
-} run_buffers;
-
-/* As pool_jobs and fetch_jobs want it. */
-void run_buffers_free(void *buffers);
 
 #endif

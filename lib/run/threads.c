@@ -23,7 +23,7 @@ struct threads_crew {
     pthread_cond_t offered;
     threads_offer *offers; /* the oldest first */
     bool closing;
-    temporary_swept swept;
+    swept swept;
     memory memory;
     kept kept;
     unsigned n_threads;
@@ -41,7 +41,7 @@ unsigned threads_of(const kvot_pool *pool, unsigned wanted) {
     return wanted && wanted < pool->crew->n_threads ? wanted : pool->crew->n_threads;
 }
 
-temporary_swept *threads_swept(kvot_pool *pool) {
+swept *threads_swept(kvot_pool *pool) {
     return pool ? &pool->crew->swept : NULL;
 }
 
@@ -151,7 +151,7 @@ static void close_crew(threads_crew *crew) {
         pthread_join(crew->threads[i], NULL);
     kept_close(&crew->kept);
     memory_close(&crew->memory);
-    temporary_swept_close(&crew->swept);
+    swept_close(&crew->swept);
     pthread_cond_destroy(&crew->offered);
     pthread_mutex_destroy(&crew->lock);
     free(crew);
@@ -164,7 +164,7 @@ static kvot_status open_crew(unsigned wanted, uint64_t memory, uint64_t kept, th
         return fail_memory(error);
     pthread_mutex_init(&crew->lock, NULL);
     pthread_cond_init(&crew->offered, NULL);
-    temporary_swept_open(&crew->swept);
+    swept_open(&crew->swept);
     memory_open(&crew->memory, memory);
     kept_open(&crew->kept, kept);
     start_threads(crew, wanted);

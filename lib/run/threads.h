@@ -3,11 +3,9 @@
 #ifndef KVOT_THREADS_H
 #define KVOT_THREADS_H
 
-#include "../error.h"
-
-#include "../io/temporary.h"
 #include "kept.h"
 #include "memory.h"
+#include "swept.h"
 
 typedef struct threads_crew threads_crew;
 
@@ -42,7 +40,7 @@ unsigned threads_processors(void);
 unsigned threads_of(const kvot_pool *pool, unsigned wanted);
 
 /* The directories that calls have swept; NULL without a pool. */
-temporary_swept *threads_swept(kvot_pool *pool);
+swept *threads_swept(kvot_pool *pool);
 
 /* Memory for transfers that calls have left; NULL without a pool. */
 kept *threads_kept(kvot_pool *pool);

@@ -1,5 +1,5 @@
 /* Fuzzes the reader of .kvot files. Checksums are put right first, so that what lies behind them is reached. */
-#include "../../lib/file/cut.h"
+#include "../../lib/engines/engine.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,7 +110,8 @@ static void restore_part(const reader *reader, uint8_t which) {
     if (reader->cache.tables.index->source_bytes > MAX_RESTORED || which == 0)
         return;
     output out = memory_output(reader);
-    if (cut_open(&cut, reader, &options, &out, &run, NULL) == KVOT_OK) {
+    if (cut_open(&cut, reader, &options, &out, &run, NULL) == KVOT_OK && engine_cut(&cut, NULL) == KVOT_OK &&
+        cut_finish(&cut, NULL) == KVOT_OK) {
         decode(reader, &cut.cache, &out);
         if (lseek(out.fd, 0, SEEK_END) > (off_t)cut.bytes)
             abort();

@@ -1,8 +1,8 @@
 #include "unit.h"
 
-#include "../../lib/io/direct.h"
 #include "../../lib/io/fetch.h"
 #include "../../lib/io/sink.h"
+#include "../../lib/run/pages.h"
 
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -133,7 +133,7 @@ static void memory_is_not_copied(void) {
     fetch_range ranges[500];
     input in;
     file_of_words(&in);
-    uint8_t *bytes = direct_memory(FILE_BYTES);
+    uint8_t *bytes = pages_take(FILE_BYTES);
     CU_ASSERT_EQUAL_FATAL(input_read(&in, 0, bytes, FILE_BYTES, NULL), KVOT_OK);
     input memory = {.fd = -1, .memory = bytes, .bytes = FILE_BYTES, .name = "memory"};
     size_t n = some_ranges(ranges, 400, false);
@@ -143,7 +143,7 @@ static void memory_is_not_copied(void) {
     CU_ASSERT_EQUAL(fetch_run(&jobs, &stages, NULL), KVOT_OK);
     CU_ASSERT_EQUAL(stages.direct_bytes + stages.copied_bytes, 0);
     all_came(&seen);
-    direct_memory_free(bytes, FILE_BYTES);
+    pages_free(bytes, FILE_BYTES);
     input_close(&in);
 }
 
