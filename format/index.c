@@ -210,6 +210,10 @@ static const char *check_stream(const format_stream *stream, uint64_t decoded, u
     return NULL;
 }
 
+/* Of a plane's streams, by its codec. */
+static const uint8_t stream_types[FORMAT_CODECS] = {
+    [FORMAT_LOSSLESS] = FORMAT_STREAM_LOSSLESS, [FORMAT_OTT] = FORMAT_STREAM_OTT};
+
 static const char *check_streams(const format_tables *t, uint64_t verbatim, uint64_t end) {
     if (t->index->n_verbatim != (verbatim + FORMAT_VERBATIM_STEP - 1) / FORMAT_VERBATIM_STEP ||
         t->index->n_verbatim > t->index->n_streams)
@@ -238,8 +242,7 @@ static const char *check_streams(const format_tables *t, uint64_t verbatim, uint
                 uint64_t decoded = (uint64_t)t->chunk_rows[first_chunk + c] * plane->row_bytes;
                 if (decoded > FORMAT_CHUNK_BYTES)
                     return "a chunk is too large";
-                uint32_t type = plane->codec == FORMAT_OTT ? FORMAT_STREAM_OTT : FORMAT_STREAM_LOSSLESS;
-                if ((wrong = check_stream(&t->streams[s], decoded, type, end)))
+                if ((wrong = check_stream(&t->streams[s], decoded, stream_types[plane->codec], end)))
                     return wrong;
             }
         }

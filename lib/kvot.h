@@ -242,7 +242,7 @@ typedef struct kvot_info {
     uint64_t repeated_bytes; /* original bytes of rows that occurred before and are stored once */
     uint64_t unused_bytes;   /* of stored_bytes: padding, and what appends have replaced */
     uint64_t leftover_bytes; /* behind stored_bytes in the file: left from an interrupted append, and not looked at */
-    kvot_codec codec;        /* KVOT_OTT if any plane uses it */
+    kvot_codec codec;        /* that of the planes that are not without loss; KVOT_LOSSLESS if there are none */
     size_t n_planes;
     const kvot_plane *planes;
 } kvot_info;

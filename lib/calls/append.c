@@ -24,7 +24,7 @@ static bool stream_is_of(const format_stream *stream, const format_plane *plane,
     size_t bytes = (size_t)n * plane->row_bytes;
     if (stream->decoded_checksum == format_checksum(rows, bytes))
         return true;
-    return plane->codec == FORMAT_OTT &&
+    return codec_of(plane->codec)->lossy &&
            stream->squared_sum == measure_rows(plane->type, rows, rows, n, plane->row_bytes).squared_sum;
 }
 
@@ -195,12 +195,10 @@ static kvot_compress_options options_of(const cache *old) {
     kvot_compress_options options = {.codec = KVOT_LOSSLESS};
     for (uint32_t p = 0; p < old->tables.index->n_planes; p++) {
         const format_plane *plane = &old->tables.planes[p];
-        if (plane->codec == FORMAT_OTT)
-            options = (kvot_compress_options){
-                .codec = KVOT_OTT,
-                .bits = plane->bits,
-                .group = plane->group,
-                .outliers = plane->outlier_rule == FORMAT_OUTLIERS_FIXED ? (int)plane->outliers : KVOT_OUTLIERS_AUTO};
+        if (!codec_of(plane->codec)->lossy)
+            continue;
+        options.codec = (kvot_codec)plane->codec;
+        codec_of(plane->codec)->options_of(plane, &options);
     }
     return options;
 }

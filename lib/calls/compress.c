@@ -15,32 +15,16 @@ kvot_compress_options kvot_compress_defaults(void) {
 }
 
 kvot_status compress_check_options(const kvot_compress_options *options, kvot_error *error) {
-    if (options->codec != KVOT_LOSSLESS && options->codec != KVOT_OTT)
+    const codec *codec = codec_of(options->codec);
+    if (!codec)
         return fail(error, KVOT_E_ARGUMENT, "there is no such codec");
-    if (options->codec == KVOT_LOSSLESS)
-        return KVOT_OK;
-    if (options->bits != 2 && options->bits != 3 && options->bits != 4 && options->bits != 8)
-        return fail(error, KVOT_E_ARGUMENT, "bits must be 2, 3, 4 or 8");
-    if (options->group != 32 && options->group != 64 && options->group != 128)
-        return fail(error, KVOT_E_ARGUMENT, "group must be 32, 64 or 128");
-    if (options->outliers < KVOT_OUTLIERS_AUTO || options->outliers > KVOT_OUTLIERS_MAX)
-        return fail(error, KVOT_E_ARGUMENT, "outliers must be auto or 0 to %d", KVOT_OUTLIERS_MAX);
-    return KVOT_OK;
+    return codec->check ? codec->check(options, error) : KVOT_OK;
 }
 
 void compress_set_codecs(plan *plan, const kvot_compress_options *options) {
-    for (uint32_t p = 0; p < plan->n_planes; p++) {
-        format_plane *plane = &plan->planes[p];
-        if (options->codec == KVOT_LOSSLESS || plane->kind == FORMAT_STATE || !codec_can_quantize(plane->type))
-            continue;
-        plane->codec = FORMAT_OTT;
-        plane->bits = (uint8_t)options->bits;
-        plane->group = (uint16_t)options->group;
-        if (options->outliers >= 0) {
-            plane->outlier_rule = FORMAT_OUTLIERS_FIXED;
-            plane->outliers = (uint32_t)options->outliers;
-        }
-    }
+    const codec *codec = codec_of(options->codec);
+    for (uint32_t p = 0; codec->set && p < plan->n_planes; p++)
+        codec->set(options, &plan->planes[p]);
 }
 
 static kvot_status encode_verbatim(const compress_context *compress, unit_encoder *encoder, uint32_t block,
@@ -167,7 +151,7 @@ kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_err
 kvot_status compress_cache(compress_context *compress, kvot_error *error) {
     const kvot_compress_options *options = compress->options;
     fixed_outliers fixed = {0};
-    bool fix = options->codec == KVOT_OTT && options->outliers >= 0;
+    bool fix = codec_fixes_outliers(options);
     uint64_t bytes = cache_bytes(compress->cache), planes = bytes - compress->cache->verbatim_bytes;
     run_progress progress = run_progress_start(compress->run, bytes + (fix && options->outliers > 0 ? planes : 0));
     compress->fixed = fix ? &fixed : NULL;

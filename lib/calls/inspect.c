@@ -39,8 +39,8 @@ static kvot_status describe(kvot_file *file, const format_index *about, const fo
                                        .group = from->group,
                                        .outliers = from->outlier_rule == FORMAT_OUTLIERS_FIXED ? (int)from->outliers
                                                                                                : KVOT_OUTLIERS_AUTO};
-        if (from->codec == FORMAT_OTT)
-            info->codec = KVOT_OTT;
+        if (codec_of(from->codec)->lossy)
+            info->codec = (kvot_codec)from->codec;
         if (p == 0 || planes[p - 1].rowset != from->rowset || planes[p - 1].layer != from->layer)
             info->layers++;
     }

@@ -71,6 +71,7 @@ static kvot_status copy_to_device(const kvot_loading *loading, codec_buffers *b,
 static kvot_status load(const kvot_loading *loading, codec_buffers *b, const loading_part *part, share share,
                         uint32_t stream, const uint8_t *stored, kvot_error *error) {
     const format_plane *plane = part->plane;
+    const codec *codec = codec_of(plane->codec);
     const kvot_array *to = &part->part.to;
     bool bytes = to->type == KVOT_BYTES, same_type = bytes || array_type(to) == plane->type;
     bool whole = share.rows == share.chunk->rows;
@@ -78,7 +79,7 @@ static kvot_status load(const kvot_loading *loading, codec_buffers *b, const loa
     if (status != KVOT_OK)
         return status;
     /* The kernels see heads as the file does: an array of other heads is filled by way of the host. */
-    if (loading->place.on_device && b->codec.lane && plane->codec == FORMAT_OTT && whole && same_type &&
+    if (loading->place.on_device && b->codec.lane && codec->decode_on_lane && whole && same_type &&
         plane->heads == to->heads &&
         (status = decode_on_device(loading, b, part, share, stream, stored, error)) != KVOT_E_MEMORY)
         return status;
@@ -86,7 +87,7 @@ static kvot_status load(const kvot_loading *loading, codec_buffers *b, const loa
     if (!loading->place.on_device && whole && same_type)
         rows = array_rows_in_place(to, share.row);
     /* Bytes may lie anywhere, but kernels take elements where they are aligned. */
-    if (plane->codec == FORMAT_OTT && (uintptr_t)rows % format_type_of(plane->type)->block_bytes != 0)
+    if (codec->lossy && (uintptr_t)rows % format_type_of(plane->type)->block_bytes != 0)
         rows = NULL;
     bool in_place = rows != NULL;
     if (!in_place)

@@ -88,8 +88,7 @@ kvot_status kvot_map_chunk(const kvot_map *map, size_t plane, size_t chunk, kvot
         return fail(error, KVOT_E_ARGUMENT, "%s: has no chunk %zu of plane %zu", map->reader->in.name, chunk, plane);
     const format_plane *about = &cache->tables.planes[plane];
     if (about->codec != FORMAT_OTT)
-        return fail(error, KVOT_E_ARGUMENT, "%s: plane %zu is stored without loss, and not as it is used",
-                    map->reader->in.name, plane);
+        return fail(error, KVOT_E_ARGUMENT, "%s: plane %zu is not stored as it is used", map->reader->in.name, plane);
     const cache_chunk *rows = &cache->chunks[cache->first_chunk[about->rowset] + chunk];
     uint32_t stream = cache_stream(cache, (uint32_t)plane, rows);
     format_ott parts;

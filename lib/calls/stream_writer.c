@@ -115,7 +115,7 @@ kvot_status kvot_writer_open(const char *output, const kvot_array *shapes, size_
     to->out = (struct output){OUTPUT_NONE};
     pthread_mutex_init(&to->lock, NULL);
     kvot_status status = compress_check_options(options, error);
-    if (status == KVOT_OK && options->codec == KVOT_OTT && options->outliers != KVOT_OUTLIERS_AUTO)
+    if (status == KVOT_OK && codec_fixes_outliers(options))
         status =
             fail(error, KVOT_E_ARGUMENT, "a fixed number of outliers is chosen over all tokens, which are not there");
     if (status == KVOT_OK)

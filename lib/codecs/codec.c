@@ -9,7 +9,11 @@ const format_plane codec_verbatim = {.type = FORMAT_OPAQUE, .kind = FORMAT_STATE
 
 const codec *codec_of(unsigned format_codec) {
     static const codec *const codecs[FORMAT_CODECS] = {[FORMAT_LOSSLESS] = &codec_lossless, [FORMAT_OTT] = &codec_ott};
-    return codecs[format_codec];
+    return format_codec < FORMAT_CODECS ? codecs[format_codec] : NULL;
+}
+
+bool codec_fixes_outliers(const kvot_compress_options *options) {
+    return codec_of(options->codec)->lossy && options->outliers != KVOT_OUTLIERS_AUTO;
 }
 
 void codec_context_free(codec_context *context) {

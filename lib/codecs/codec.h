@@ -45,7 +45,15 @@ typedef struct codec_buffers {
 void codec_buffers_free(void *buffers);
 
 typedef struct codec {
+    const char *name;
     format_stream_type stream_type;
+    bool lossy; /* rows are quantized: streams have a loss, kernels fill rows that are aligned to their elements */
+    /* Whether the options are such as it takes: KVOT_E_ARGUMENT. NULL: it looks at none. */
+    kvot_status (*check)(const kvot_compress_options *options, kvot_error *error);
+    /* Has a plane stored with this codec, if it is one that it takes; else leaves it alone. And the other way round:
+     * the options that such a plane was stored with. NULL: there is nothing to say. */
+    void (*set)(const kvot_compress_options *options, format_plane *plane);
+    void (*options_of)(const format_plane *plane, kvot_compress_options *options);
     /* Bytes that a stream of `n` rows takes at the most. `exact` is [n][heads], NULL for none. */
     size_t (*bound)(const format_plane *plane, uint32_t n, const uint8_t *exact);
     kvot_status (*encode)(codec_context *context, const format_plane *plane, const void *rows, uint32_t n,
@@ -54,9 +62,17 @@ typedef struct codec {
      * where it was. */
     kvot_status (*decode)(codec_context *context, const format_plane *plane, const uint8_t *stream, size_t stream_bytes,
                           uint32_t n, void *rows, kvot_error *error);
+    /* The same on the context's lane, to where `rows` says. KVOT_E_MEMORY if the device has none left. NULL: not here.
+     */
+    kvot_status (*decode_on_lane)(codec_context *context, const format_plane *plane, const uint8_t *stream,
+                                  size_t stream_bytes, uint32_t n, const lane_rows *rows, kvot_error *error);
 } codec;
 
+/* kvot_codec has the same numbers. NULL if there is no such codec. */
 const codec *codec_of(unsigned format_codec);
+
+/* Whether the outlier tokens are chosen over all tokens, so that no chunk can be made before all are there. */
+bool codec_fixes_outliers(const kvot_compress_options *options);
 
 /* Verbatim bytes are compressed as rows of one opaque byte. */
 extern const format_plane codec_verbatim;
@@ -72,10 +88,6 @@ void codec_ott_stream(const format_plane *plane, const lane_encoded *encoded, co
 /* Reads `n` rows of a plane of f32, f16 or bf16 from device memory. The context has a lane. */
 kvot_status codec_read_rows(codec_context *context, const format_plane *plane, const lane_rows *from, uint32_t n,
                             void *rows, kvot_error *error);
-
-/* Decodes an ott stream on the context's lane to where `rows` says. KVOT_E_MEMORY if the device has none left. */
-kvot_status codec_ott_decode_on_lane(codec_context *context, const format_plane *plane, const uint8_t *stream,
-                                     size_t stream_bytes, uint32_t n, const lane_rows *rows, kvot_error *error);
 
 /* The kernels' name of an element type that can be quantized. */
 kernel_type codec_kernel_type(unsigned format_type);

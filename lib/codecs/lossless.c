@@ -115,4 +115,5 @@ static kvot_status decode(codec_context *context, const format_plane *plane, con
     return left == 0 ? KVOT_OK : fail(error, KVOT_E_DAMAGED, "a lossless stream is longer than its parts");
 }
 
-const codec codec_lossless = {FORMAT_STREAM_LOSSLESS, bound, encode, decode};
+const codec codec_lossless = {
+    .name = "lossless", .stream_type = FORMAT_STREAM_LOSSLESS, .bound = bound, .encode = encode, .decode = decode};

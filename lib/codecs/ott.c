@@ -111,8 +111,8 @@ void codec_ott_stream(const format_plane *plane, const lane_encoded *encoded, co
     *stream_bytes = ott.bytes;
 }
 
-static kvot_status decode_on_lane(codec_context *context, const format_plane *plane, const format_ott *ott,
-                                  const uint8_t *stream, uint32_t n, const lane_rows *rows, kvot_error *error) {
+static kvot_status parts_on_lane(codec_context *context, const format_plane *plane, const format_ott *ott,
+                                 const uint8_t *stream, uint32_t n, const lane_rows *rows, kvot_error *error) {
     const uint16_t *counts = (const void *)stream, *row = (const void *)(stream + ott->rows_at);
     uint32_t n_exact = 0;
     for (uint32_t h = 0; h < plane->heads; h++)
@@ -145,13 +145,13 @@ static kvot_status decode_on_lane(codec_context *context, const format_plane *pl
     return lane_decode(context->lane, &chunks, &at, &codes, error);
 }
 
-kvot_status codec_ott_decode_on_lane(codec_context *context, const format_plane *plane, const uint8_t *stream,
-                                     size_t stream_bytes, uint32_t n, const lane_rows *rows, kvot_error *error) {
+static kvot_status decode_on_lane(codec_context *context, const format_plane *plane, const uint8_t *stream,
+                                  size_t stream_bytes, uint32_t n, const lane_rows *rows, kvot_error *error) {
     format_ott ott;
     const char *wrong = format_ott_read(&ott, plane, n, stream, stream_bytes);
     if (wrong)
         return fail(error, KVOT_E_DAMAGED, "%s", wrong);
-    return decode_on_lane(context, plane, &ott, stream, n, rows, error);
+    return parts_on_lane(context, plane, &ott, stream, n, rows, error);
 }
 
 static kvot_status decode(codec_context *context, const format_plane *plane, const uint8_t *stream, size_t stream_bytes,
@@ -161,7 +161,7 @@ static kvot_status decode(codec_context *context, const format_plane *plane, con
     if (wrong)
         return fail(error, KVOT_E_DAMAGED, "%s", wrong);
     if (context->lane) {
-        kvot_status status = decode_on_lane(context, plane, &ott, stream, n, &(lane_rows){.host = rows}, error);
+        kvot_status status = parts_on_lane(context, plane, &ott, stream, n, &(lane_rows){.host = rows}, error);
         if (status != KVOT_E_MEMORY)
             return status;
     }
@@ -178,4 +178,41 @@ static kvot_status decode(codec_context *context, const format_plane *plane, con
     return KVOT_OK;
 }
 
-const codec codec_ott = {FORMAT_STREAM_OTT, bound, encode, decode};
+static kvot_status check(const kvot_compress_options *options, kvot_error *error) {
+    if (options->bits != 2 && options->bits != 3 && options->bits != 4 && options->bits != 8)
+        return fail(error, KVOT_E_ARGUMENT, "bits must be 2, 3, 4 or 8");
+    if (options->group != 32 && options->group != 64 && options->group != 128)
+        return fail(error, KVOT_E_ARGUMENT, "group must be 32, 64 or 128");
+    if (options->outliers < KVOT_OUTLIERS_AUTO || options->outliers > KVOT_OUTLIERS_MAX)
+        return fail(error, KVOT_E_ARGUMENT, "outliers must be auto or 0 to %d", KVOT_OUTLIERS_MAX);
+    return KVOT_OK;
+}
+
+static void set(const kvot_compress_options *options, format_plane *plane) {
+    if (plane->kind == FORMAT_STATE || !codec_can_quantize(plane->type))
+        return;
+    plane->codec = FORMAT_OTT;
+    plane->bits = (uint8_t)options->bits;
+    plane->group = (uint16_t)options->group;
+    if (options->outliers >= 0) {
+        plane->outlier_rule = FORMAT_OUTLIERS_FIXED;
+        plane->outliers = (uint32_t)options->outliers;
+    }
+}
+
+static void options_of(const format_plane *plane, kvot_compress_options *options) {
+    options->bits = plane->bits;
+    options->group = plane->group;
+    options->outliers = plane->outlier_rule == FORMAT_OUTLIERS_FIXED ? (int)plane->outliers : KVOT_OUTLIERS_AUTO;
+}
+
+const codec codec_ott = {.name = "ott",
+                         .stream_type = FORMAT_STREAM_OTT,
+                         .lossy = true,
+                         .check = check,
+                         .set = set,
+                         .options_of = options_of,
+                         .bound = bound,
+                         .encode = encode,
+                         .decode = decode,
+                         .decode_on_lane = decode_on_lane};

@@ -199,6 +199,6 @@ kvot_status reader_decode_on_lane(const reader *reader, codec_context *context, 
     kvot_status status = check(reader, about, stored, error);
     if (status != KVOT_OK)
         return status;
-    status = codec_ott_decode_on_lane(context, plane, stored, about->stored_bytes, n, rows, &detail);
+    status = codec_of(plane->codec)->decode_on_lane(context, plane, stored, about->stored_bytes, n, rows, &detail);
     return say_where(reader, about, status, &detail, error);
 }

@@ -35,8 +35,8 @@ kvot_status reader_read(const reader *reader, uint32_t stream, uint8_t **buffer,
 kvot_status reader_decode(const reader *reader, codec_context *context, uint32_t stream, const format_plane *plane,
                           uint32_t n, bool check_decoded, const uint8_t *stored, void *rows, kvot_error *error);
 
-/* The same for a stream of codec ott, decoded on the context's lane to where `rows` says. KVOT_E_MEMORY if the device
- * has no memory left. */
+/* The same on the context's lane, to where `rows` says, for a codec that decodes there. KVOT_E_MEMORY if the device has
+ * no memory left. */
 kvot_status reader_decode_on_lane(const reader *reader, codec_context *context, uint32_t stream,
                                   const format_plane *plane, uint32_t n, const uint8_t *stored, const lane_rows *rows,
                                   kvot_error *error);
