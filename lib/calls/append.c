@@ -1,8 +1,5 @@
 /* Appending: a longer state of a conversation, written behind the one that a .kvot file holds. */
-#include "append.h"
-
 #include "../cache/rows.h"
-#include "../codecs/measure.h"
 #include "../engines/model.h"
 #include "../io/in_place.h"
 #include "compress.h"
@@ -19,130 +16,6 @@ typedef struct append_context {
     source source;
     plan plan;
 } append_context;
-
-static bool stream_is_of(const format_stream *stream, const format_plane *plane, const void *rows, uint32_t n) {
-    size_t bytes = (size_t)n * plane->row_bytes;
-    if (stream->decoded_checksum == format_checksum(rows, bytes))
-        return true;
-    return codec_of(plane->codec)->lossy &&
-           stream->squared_sum == measure_rows(plane->type, rows, rows, n, plane->row_bytes).squared_sum;
-}
-
-const format_stream *append_stream(const append_base *base, uint32_t plane, const cache *cache,
-                                   const cache_chunk *chunk) {
-    const cache_chunk *old = &base->old->chunks[base->chunks[chunk - cache->chunks]];
-    return &base->old->tables.streams[cache_stream(base->old, base->planes[plane], old)];
-}
-
-/* Whether they decode to the same, with the same loss. */
-static bool same_stream(const format_stream *a, const format_stream *b) {
-    enum { LOSS_BYTES = sizeof *a - offsetof(format_stream, squared_error) }; /* bit for bit, as it may be NaN */
-    return a->decoded_checksum == b->decoded_checksum && a->decoded_bytes == b->decoded_bytes &&
-           memcmp(&a->squared_error, &b->squared_error, LOSS_BYTES) == 0;
-}
-
-/* Bytes of an index before its streams. */
-static size_t tables_bytes(const format_tables *tables) {
-    return (size_t)((const uint8_t *)tables->streams - (const uint8_t *)tables->index);
-}
-
-bool append_is_same(const append_base *base, const cache *cache) {
-    const format_tables *old = &base->old->tables, *now = &cache->tables;
-    if (tables_bytes(old) != tables_bytes(now) || memcmp(old->index, now->index, tables_bytes(now)) != 0)
-        return false;
-    for (uint32_t s = 0; s < now->index->n_streams; s++)
-        if (!same_stream(&old->streams[s], &now->streams[s]))
-            return false;
-    return true;
-}
-
-bool append_keeps(const append_base *base, const cache *cache, cache_job job, const unit_encoder *encoder) {
-    if (base->chunks[job.chunk - cache->chunks] == APPEND_NONE)
-        return false;
-    for (uint32_t i = 0; i < job.unit->n_planes; i++) {
-        uint32_t p = job.unit->first_plane + i;
-        if (!stream_is_of(append_stream(base, p, cache, job.chunk), &cache->tables.planes[p], encoder->streams[i].rows,
-                          job.chunk->rows))
-            return false;
-    }
-    return true;
-}
-
-/* ---- which chunks have the same positions ---- */
-
-typedef struct chunk_key {
-    uint32_t rowset; /* of the old cache */
-    uint32_t chunk;
-    uint64_t positions; /* their checksum */
-} chunk_key;
-
-static int by_key(const void *left, const void *right) {
-    const chunk_key *a = left, *b = right;
-    if (a->rowset != b->rowset)
-        return a->rowset < b->rowset ? -1 : 1;
-    if (a->positions != b->positions)
-        return a->positions < b->positions ? -1 : 1;
-    return a->chunk < b->chunk ? -1 : a->chunk > b->chunk;
-}
-
-/* One key for each chunk, in their order; NULL if memory is out. */
-static chunk_key *make_keys(const cache *cache) {
-    const format_tables *t = &cache->tables;
-    chunk_key *keys = malloc(((size_t)t->index->n_chunks + 1) * sizeof *keys);
-    const format_run *run = t->position_runs;
-    uint32_t used = 0; /* of the run */
-    for (uint32_t c = 0; keys && c < t->index->n_chunks; c++) {
-        uint32_t positions[FORMAT_CHUNK_ROWS];
-        for (uint32_t r = 0; r < t->chunk_rows[c]; r++) {
-            positions[r] = run->first + used++;
-            if (used == run->count)
-                run++, used = 0;
-        }
-        keys[c] =
-            (chunk_key){cache->chunks[c].rowset, c, format_checksum(positions, t->chunk_rows[c] * sizeof *positions)};
-    }
-    return keys;
-}
-
-/* The first entry from `i` on that is not taken. `next` points each one that is to a later one. */
-static uint32_t first_free(uint32_t *next, uint32_t i) {
-    for (; next[i] != i; i = next[i])
-        next[i] = next[next[i]];
-    return i;
-}
-
-/* Fills base->chunks. Each old chunk is taken once at the most. `rowsets`: the old one of each new one. */
-static kvot_status match_chunks(append_base *base, const cache *cache, const uint32_t *rowsets, kvot_error *error) {
-    uint32_t n_old = base->old->tables.index->n_chunks, n = cache->tables.index->n_chunks;
-    chunk_key *old = make_keys(base->old), *keys = make_keys(cache);
-    uint32_t *next = malloc(((size_t)n_old + 1) * sizeof *next);
-    base->chunks = malloc(((size_t)n + 1) * sizeof *base->chunks);
-    kvot_status status = old && keys && next && base->chunks ? KVOT_OK : fail_memory(error);
-    if (status == KVOT_OK)
-        qsort(old, n_old, sizeof *old, by_key);
-    for (uint32_t i = 0; status == KVOT_OK && i <= n_old; i++)
-        next[i] = i;
-    for (uint32_t c = 0; status == KVOT_OK && c < n; c++) {
-        chunk_key wanted = {rowsets[keys[c].rowset], 0, keys[c].positions};
-        uint32_t low = 0, high = n_old; /* the first that is not before `wanted` */
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-            if (by_key(&old[middle], &wanted) < 0)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        low = first_free(next, low);
-        bool same = low < n_old && old[low].rowset == wanted.rowset && old[low].positions == wanted.positions &&
-                    base->old->chunks[old[low].chunk].rows == cache->chunks[c].rows;
-        base->chunks[c] = same ? old[low].chunk : APPEND_NONE;
-        next[low] += same;
-    }
-    free(old);
-    free(keys);
-    free(next);
-    return status;
-}
 
 /* ---- is it the same conversation? ---- */
 
@@ -205,7 +78,7 @@ static kvot_compress_options options_of(const cache *old) {
 
 /* Finds the old row set of each new one, by its planes, and has them stored as the old ones are. Row sets come in the
  * order of the engine's file; one that had no rows yet was not there. */
-static kvot_status match_planes(append_context *append, append_base *base, uint32_t *rowsets, kvot_error *error) {
+static kvot_status match_planes(append_context *append, base *base, uint32_t *rowsets, kvot_error *error) {
     const format_tables *old = &base->old->tables;
     plan *plan = &append->plan;
     uint32_t matched = 0, old_plane = 0;
@@ -215,9 +88,9 @@ static kvot_status match_planes(append_context *append, append_base *base, uint3
             ;
         bool same = matched < old->index->n_rowsets && old->rowsets[matched].n_planes == n &&
                     plan_same_planes(&old->planes[old_plane], &plan->planes[p], n);
-        rowsets[s] = same ? matched : APPEND_NONE;
+        rowsets[s] = same ? matched : BASE_NONE;
         for (uint32_t i = 0; i < n; i++) {
-            base->planes[p + i] = same ? old_plane + i : APPEND_NONE;
+            base->planes[p + i] = same ? old_plane + i : BASE_NONE;
             if (same) {
                 plan->planes[p + i] = old->planes[old_plane + i];
                 plan->planes[p + i].rowset = s;
@@ -229,7 +102,7 @@ static kvot_status match_planes(append_context *append, append_base *base, uint3
     return matched == old->index->n_rowsets ? KVOT_OK : differs(append, "it has other layers", error);
 }
 
-static kvot_status match(append_context *append, append_base *base, uint32_t *rowsets, kvot_error *error) {
+static kvot_status match(append_context *append, base *base, uint32_t *rowsets, kvot_error *error) {
     const format_tables *old = &base->old->tables;
     if (strcmp(old->index->engine, append->plan.about.engine) != 0)
         return differs(append, "it is another engine's", error);
@@ -247,7 +120,7 @@ static kvot_status match(append_context *append, append_base *base, uint32_t *ro
 
 /* ---- the call ---- */
 
-static kvot_status write(append_context *append, const append_base *base, const cache *cache,
+static kvot_status write(append_context *append, const base *base, const cache *cache,
                          const kvot_compress_options *options, kvot_append_result *result, kvot_error *error) {
     uint64_t bytes = append->old->info.stored_bytes;
     writer writer = {0};
@@ -278,7 +151,7 @@ static kvot_status write(append_context *append, const append_base *base, const 
 static kvot_status append_plan(append_context *append, kvot_append_result *result, kvot_error *error) {
     cache cache = {0};
     plan *plan = &append->plan;
-    append_base base = {.old = &append->old->reader.cache};
+    base base = {.old = &append->old->reader.cache};
     kvot_compress_options options = options_of(base.old);
     uint32_t *rowsets = calloc((size_t)plan->n_rowsets + 1, sizeof *rowsets);
     base.planes = calloc((size_t)plan->n_planes + 1, sizeof *base.planes);
@@ -287,7 +160,7 @@ static kvot_status append_plan(append_context *append, kvot_append_result *resul
     if (status == KVOT_OK)
         status = compress_rows(plan, append->source.in, append->run, &cache, error);
     if (status == KVOT_OK)
-        status = match_chunks(&base, &cache, rowsets, error);
+        status = base_match_chunks(&base, &cache, rowsets, error);
     if (status == KVOT_OK)
         status = write(append, &base, &cache, &options, result, error);
     cache_free(&cache);

@@ -57,7 +57,7 @@ static kvot_status encode_unit(const compress_context *compress, unit_encoder *e
     kvot_status status = unit_streams(encoder, job.unit->n_planes, error);
     for (uint32_t i = 0; i < job.unit->n_planes && status == KVOT_OK; i++)
         status = find_rows(compress, encoder, job, i, error);
-    if (status == KVOT_OK && compress->base && append_keeps(compress->base, compress->cache, job, encoder)) {
+    if (status == KVOT_OK && compress->base && base_keeps(compress->base, compress->cache, job, encoder)) {
         encoder->kept = true;
         return KVOT_OK;
     }
@@ -94,7 +94,7 @@ static kvot_status done(void *context, uint64_t number, void *memory, kvot_error
         unit_stream *encoded = &encoder->streams[i];
         *(encoder->kept ? &compress->kept_chunks : &compress->new_chunks) += !job.verbatim;
         if (encoder->kept) {
-            streams[stream] = *append_stream(compress->base, p, compress->cache, job.chunk);
+            streams[stream] = *base_stream(compress->base, p, compress->cache, job.chunk);
             continue;
         }
         streams[stream] = encoded->about;
@@ -141,7 +141,7 @@ kvot_status compress_write(compress_context *compress, uint64_t n_jobs, kvot_err
     kvot_status status = pool_run(&jobs, error);
     if (status != KVOT_OK)
         return status;
-    compress->nothing_new = compress->base && append_is_same(compress->base, cache);
+    compress->nothing_new = compress->base && base_is_same(compress->base, cache);
     if (compress->nothing_new)
         return KVOT_OK;
     uint64_t bytes = format_index_bytes(cache->tables.index, UINT64_MAX);

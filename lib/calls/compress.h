@@ -2,10 +2,10 @@
 #ifndef KVOT_COMPRESS_H
 #define KVOT_COMPRESS_H
 
+#include "../cache/base.h"
 #include "../cache/plan.h"
 #include "../cache/source.h"
 #include "../file/writer.h"
-#include "append.h"
 
 extern const kvot_compress_options compress_defaults;
 
@@ -48,8 +48,8 @@ typedef struct compress_context {
     const cache *cache; /* its streams and index are filled in */
     const source *source;
     const kvot_compress_options *options;
-    const append_base *base; /* whose streams are kept, or NULL */
-    bool nothing_new;        /* the cache is that of `base`: no index was written */
+    const base *base; /* whose streams are kept, or NULL */
+    bool nothing_new; /* the cache is that of `base`: no index was written */
     writer *writer;
     const kvot_run *run;
     uint64_t kept_chunks, new_chunks; /* of planes: counted */
